@@ -1,1 +1,1 @@
-"""What the workflow needs from outside Python, had without touching the system: the user's cache, private apt folders."""
+"""What is needed from outside Python, had without touching the system: the cache, private apt folders."""

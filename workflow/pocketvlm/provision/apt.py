@@ -1,15 +1,14 @@
 """Debian packages in a private folder: downloaded and verified by apt, unpacked, never installed.
 
-The system's apt is only asked where its mirror is and how to reach it (proxies, certificates). State, cache, source list
-and package database are this module's own, in the user's cache, so it works as an ordinary user and leaves the system as
-it was. Options: apt.conf(5), sources.list(5).
+The system's apt is only asked where its mirror is and how to reach it (proxies, certificates). State, cache,
+source list and package database are this module's own, in the user's cache, so it works as an ordinary user
+and leaves the system as it was. Options: apt.conf(5), sources.list(5).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import platform
 import re
@@ -49,16 +48,16 @@ def tree(packages: Sequence[str], *, suite: str | None = None, architecture: str
 
     Args:
         packages: names of binary packages, e.g. `["qemu-user-static"]`.
-        suite: a release, e.g. `trixie`, from the mirror the system uses; None is the system's own release with its
-            updates and security updates.
+        suite: a release, e.g. `trixie`, from the mirror the system uses; None is the system's own release
+            with its updates and security updates.
         architecture: Debian's name, e.g. `arm64`; None is the system's own.
 
     Returns:
-        The root folder (`usr/bin/…` below it). It is complete or absent; beside it, `packages.json` lists each package
-        file with its sha256. Callers that ask at the same time wait for one another.
+        The root folder (`usr/bin/…` below it). It is complete or absent; beside it, `packages.json` lists
+        each package file with its sha256. Callers that ask at the same time wait for one another.
 
     Raises:
-        ProvisionError: no apt here, no mirror, no such package, or an archive whose signature is not Debian's.
+        ProvisionError: no apt here, no mirror, no such package, or a signature that is not Debian's.
     """
     if not packages or any(not _PACKAGE.match(name) for name in packages):
         raise ProvisionError(
@@ -97,7 +96,7 @@ def _make(
         aside = Path(name)
         archives = aside / "archives"
         config = _write_configuration(state, archives, _sources(state, suite, release, wanted), architecture)
-        # Errors of the index must fail here; by default apt-get update only warns and goes on with what it has.
+        # By default apt-get update only warns of an index that it could not get, and goes on with an old one.
         _run(
             ["apt-get", "-c", str(config), "-q", "update", "-o", "APT::Update::Error-Mode=any"],
             wanted,
@@ -131,7 +130,7 @@ def _make(
 
 
 def _close(root: Path) -> None:
-    """Take set-user-id and set-group-id off all files: programs unpacked into a cache must not carry privileges."""
+    """Take set-user-id and set-group-id off all files: a program in a cache must not carry privileges."""
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
@@ -166,24 +165,13 @@ def _system_release(wanted: str) -> str:
 def _sources(state: Path, suite: str | None, release: str, wanted: str) -> list[Source]:
     """Return the archives to use, at the addresses that the system's own sources name.
 
-    `apt-get indextargets` would be the documented way to ask, but it lists downloaded indexes only, and a fresh container
-    has none; `update --print-uris` lists what would be downloaded, from the same sources.
+    `apt-get indextargets` lists downloaded indexes only, and a fresh container has none; `update
+    --print-uris` lists what would be downloaded, from the same sources.
     """
     lists = state / "system-lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    printed = _run(
-        [
-            "apt-get",
-            "-o",
-            f"Dir::State::lists={lists}",
-            "-o",
-            "Debug::NoLocking=true",
-            "update",
-            "--print-uris",
-        ],
-        wanted,
-        60,
-    )
+    options = ["-o", f"Dir::State::lists={lists}", "-o", "Debug::NoLocking=true"]
+    printed = _run(["apt-get", *options, "update", "--print-uris"], wanted, 60)
     return choose_sources(parse_uris(printed), suite, release, wanted)
 
 
@@ -194,7 +182,7 @@ def parse_uris(printed: str) -> list[Source]:
 
 
 def choose_sources(found: Sequence[Source], suite: str | None, release: str, wanted: str) -> list[Source]:
-    """Return the archives for a suite: the system's own (with updates and security), or another of the same mirror.
+    """Return the archives for a suite: the system's own, or another of its mirror.
 
     Raises:
         ProvisionError: the system's sources name no mirror of Debian.
@@ -221,8 +209,8 @@ def _write_configuration(state: Path, archives: Path, sources: Sequence[Source],
     listed.write_text(
         "".join(f"deb [signed-by={KEYRING}] {source.uri} {source.suite} main\n" for source in sources)
     )
-    # Hooks of the system (docker-clean, packagekit) would touch the system's own cache. Packages are looked for in an
-    # empty database, so that every dependency comes along whatever the system has installed.
+    # Hooks of the system (docker-clean, packagekit) would touch the system's own cache. The package database
+    # is empty, so that every dependency comes along whatever the system has installed.
     lines = [
         "#clear APT::Update::Pre-Invoke;",
         "#clear APT::Update::Post-Invoke;",

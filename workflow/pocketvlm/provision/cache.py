@@ -9,8 +9,8 @@ from pathlib import Path
 def cache_root() -> Path:
     """Return the cache's folder, made if it is not there and closed to other users.
 
-    `$POCKETVLM_CACHE`, else `$XDG_CACHE_HOME/pocketvlm`, else `~/.cache/pocketvlm`. A relative value counts from the
-    working directory.
+    `$POCKETVLM_CACHE` (a relative value counts from the working directory), else `$XDG_CACHE_HOME/pocketvlm`,
+    else `~/.cache/pocketvlm`.
     """
     named = os.environ.get("POCKETVLM_CACHE")
     if named:
