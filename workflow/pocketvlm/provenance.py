@@ -68,3 +68,21 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text())
+
+
+def code_hash(*parts: str) -> str:
+    """Return the sha256 of the library's own source files below the named parts.
+
+    Snakemake does not see what a script imports. A rule whose output depends on library code takes this as a
+    parameter, so that a change of the code reruns it (and misses the between-workflow cache).
+
+    Args:
+        parts: modules or packages of `pocketvlm`, e.g. `"weights"` or `"analyse/phases.py"`.
+    """
+    root = Path(__file__).parent
+    files: dict[str, str] = {}
+    for part in parts:
+        path = root / part
+        found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        files.update({file.relative_to(root).as_posix(): sha256_file(file) for file in found})
+    return sha256_json(files)

@@ -1,0 +1,37 @@
+# The workflow's entry: what is needed, which experiment, which targets. Stages are in workflow/rules, one a file.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/build.smk"
+include: "workflow/rules/quantise.smk"
+include: "workflow/rules/device.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/parse.smk"
+include: "workflow/rules/judge.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """Everything of the experiment: tables, figures and the report."""
+    default_target: True
+    input:
+        tables("runs.parquet", "cells.csv"),
+        figures(),
+        report_page(),
+
+
+onstart:
+    begin()
+
+
+onerror:
+    finish()

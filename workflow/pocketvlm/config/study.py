@@ -1,0 +1,229 @@
+"""The resolved experiment: every cell with what it is made of, and the catalogues it refers to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocketvlm.config.schema import load_yaml, suggest, validate
+from pocketvlm.errors import ConfigError
+from pocketvlm.provenance import sha256_json
+
+_AXES = ("device", "version", "backend", "model", "quantisation", "workload")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of a table: device x build x model/quantisation x workload x settings."""
+
+    device: str
+    framework: str
+    version: str
+    backend: str
+    model: str
+    quantisation: str
+    workload: str
+    settings: Mapping[str, Any]
+    target: str
+
+    @property
+    def bundle(self) -> str:
+        """Name of the bundle that it runs: framework, version, backend and target."""
+        return f"{self.framework}-{self.version}-{self.backend}-{self.target}"
+
+    @property
+    def id(self) -> str:
+        """A readable name and eight hex digits of everything that defines the cell."""
+        definition = {axis: getattr(self, axis) for axis in (*_AXES, "framework")}
+        key = sha256_json({**definition, "settings": dict(self.settings)})[:8]
+        return (
+            f"{self.device}.{self.framework}-{self.version}-{self.backend}."
+            f"{self.model}-{self.quantisation}.{self.workload}-{key}"
+        )
+
+    @property
+    def settings_text(self) -> str:
+        """The settings as one line for tables: `threads=2 batch=512`."""
+        return " ".join(f"{name}={value}" for name, value in sorted(self.settings.items()))
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment and the catalogues that it refers to, checked against each other."""
+
+    name: str
+    experiment: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    devices: Mapping[str, Mapping[str, Any]]
+    workloads: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+    frameworks: Mapping[str, Mapping[str, Any]]
+    toolchains: Mapping[str, Mapping[str, Any]]
+    analysis: Mapping[str, Any]
+    paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def cells_of(self, device: str) -> tuple[Cell, ...]:
+        """The cells of one device, in the order of the experiment."""
+        return tuple(cell for cell in self.cells if cell.device == device)
+
+    def records(self) -> dict[str, Any]:
+        """What `cells.json` holds: the resolved experiment as plain values."""
+        return {
+            "format": 1,
+            "experiment": self.name,
+            "title": self.experiment["title"],
+            "repeats": self.experiment["repeats"],
+            "warmups": self.experiment["warmups"],
+            "cells": [
+                {
+                    "cell": cell.id,
+                    "device": cell.device,
+                    "device_kind": self.devices[cell.device]["kind"],
+                    "framework": cell.framework,
+                    "version": cell.version,
+                    "backend": cell.backend,
+                    "build": cell.bundle,
+                    "adapter": self.frameworks[cell.framework]["adapter"],
+                    "model": cell.model,
+                    "weights_kind": self.models[cell.model]["kind"],
+                    "quantisation": cell.quantisation,
+                    "workload": cell.workload,
+                    "settings": cell.settings_text,
+                }
+                for cell in self.cells
+            ],
+        }
+
+
+def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
+    """Resolve the experiment that the configuration names.
+
+    Args:
+        config: the merged configuration of Snakemake.
+        root: the folder that the catalogues' paths are relative to.
+
+    Raises:
+        ConfigError: a key, a name or a value is wrong; the message names the file, the key and the fix.
+    """
+    validate(dict(config), "config", where="config/config.yaml or --config")
+    paths = {name: root / value for name, value in config["catalogues"].items()}
+    name = config["experiment"]
+    experiment = load_yaml(_named(paths["experiments"], name, "experiment"), "experiment")
+    tables = {table: load_yaml(paths[table], table) for table in ("models", "frameworks", "toolchains")}
+    where = str(paths["experiments"] / f"{name}.yaml")
+    devices: dict[str, Mapping[str, Any]] = {}
+    workloads: dict[str, Mapping[str, Any]] = {}
+    cells: list[Cell] = []
+    for number, entry in enumerate(experiment["cells"]):
+        for values in _product(entry):
+            place = f"{where}: cells.{number}"
+            device = values["device"]
+            if device not in devices:
+                devices[device] = _device(paths["devices"], device, place)
+            if values["workload"] not in workloads:
+                workloads[values["workload"]] = _workload(paths["workloads"], values["workload"], place)
+            _check_names(values, tables, place)
+            cells.append(Cell(**values, target=devices[device]["target"]))
+    _refuse_twins(cells, where)
+    return Study(
+        name=name,
+        experiment=experiment,
+        cells=tuple(cells),
+        devices=devices,
+        workloads=workloads,
+        models=tables["models"],
+        frameworks=tables["frameworks"],
+        toolchains=tables["toolchains"],
+        analysis=config["analysis"],
+        paths=paths,
+    )
+
+
+def _named(folder: Path, name: str, what: str) -> Path:
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = [entry.stem for entry in folder.glob("*.yaml")]
+        raise ConfigError(f"the {what} {name!r} is not known", where=str(folder), do=suggest(name, known))
+    return path
+
+
+def _device(folder: Path, name: str, place: str) -> Mapping[str, Any]:
+    path = _known(folder, name, "device", place)
+    device = load_yaml(path, "device")
+    if device["id"] != name:
+        raise ConfigError(
+            f"the file is named {name} and its id is {device['id']!r}",
+            where=f"{path}: id",
+            do="Give both the same name",
+        )
+    return device
+
+
+def _workload(folder: Path, name: str, place: str) -> Mapping[str, Any]:
+    path = _known(folder, name, "workload", place)
+    workload = load_yaml(path, "workload")
+    image = folder / workload["image"]
+    if not image.is_file():
+        raise ConfigError(
+            f"the image {image} does not exist",
+            where=f"{path}: image",
+            do="Put the file there or correct the name",
+        )
+    return {**workload, "id": name, "image_path": str(image)}
+
+
+def _known(folder: Path, name: str, what: str, place: str) -> Path:
+    try:
+        return _named(folder, name, what)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"{place}.{what}", do=error.do) from None
+
+
+def _product(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    settings = entry["settings"]
+    axes = [entry[axis] if isinstance(entry[axis], list) else [entry[axis]] for axis in _AXES]
+    setting_axes = [value if isinstance(value, list) else [value] for value in settings.values()]
+    for values in itertools.product(*axes):
+        for chosen in itertools.product(*setting_axes):
+            yield {
+                **dict(zip(_AXES, values, strict=True)),
+                "framework": entry["framework"],
+                "settings": dict(zip(settings, chosen, strict=True)),
+            }
+
+
+def _check_names(values: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], place: str) -> None:
+    framework = _entry(tables["frameworks"], values["framework"], f"{place}.framework", "framework")
+    _entry(framework["versions"], values["version"], f"{place}.version", f"version of {values['framework']}")
+    _entry(framework["backends"], values["backend"], f"{place}.backend", f"backend of {values['framework']}")
+    model = _entry(tables["models"], values["model"], f"{place}.model", "model")
+    known = list(model["quantisations"])
+    if values["quantisation"] not in known:
+        raise ConfigError(
+            f"the quantisation {values['quantisation']!r} of {values['model']} is not known",
+            where=f"{place}.quantisation",
+            do=suggest(values["quantisation"], known),
+        )
+
+
+def _entry(table: Mapping[str, Any], name: str, place: str, what: str) -> Mapping[str, Any]:
+    if name not in table:
+        raise ConfigError(f"the {what} {name!r} is not known", where=place, do=suggest(name, list(table)))
+    entry = table[name]
+    assert isinstance(entry, Mapping)
+    return entry
+
+
+def _refuse_twins(cells: list[Cell], where: str) -> None:
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.id in seen:
+            raise ConfigError(
+                f"the cell {cell.id} is listed twice",
+                where=f"{where}: cells",
+                do="Remove one of the two entries",
+            )
+        seen.add(cell.id)

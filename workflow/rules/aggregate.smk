@@ -1,0 +1,23 @@
+"""The tables of an experiment.
+
+results/<experiment>/tables/runs.parquet
+results/<experiment>/tables/cells.csv
+"""
+
+
+rule aggregate_tables:
+    """Every run, and every cell with its statistics."""
+    input:
+        judged=blocks(EXPERIMENT + "/judged/{device}.parquet"),
+        indexes=blocks(EXPERIMENT + "/blocks/{device}.json"),
+        cells=f"{EXPERIMENT}/cells.json",
+    output:
+        runs=f"{EXPERIMENT}/tables/runs.parquet",
+        cells=f"{EXPERIMENT}/tables/cells.csv",
+    log:
+        f"results/logs/{STUDY.name}.aggregate_tables.log",
+    params:
+        bootstrap=STUDY.analysis["bootstrap"],
+        code=code_hash("analyse/tables.py", "analyse/stats.py", "analyse/records.py"),
+    script:
+        "../scripts/aggregate_tables.py"

@@ -1,0 +1,39 @@
+"""Bundles: what is pushed, with a manifest of sha256.
+
+results/bundles/<framework>-<version>-<backend>-<target>/
+results/bundles/probe-<target>/
+"""
+
+
+rule build_framework:
+    """A framework compiled for a target from its pinned source."""
+    input:
+        source="results/sources/{framework}-{version}.tar.gz",
+    output:
+        directory("results/bundles/{framework}-{version}-{backend}-{target}"),
+    log:
+        "results/logs/build_framework.{framework}-{version}-{backend}-{target}.log",
+    params:
+        framework=lambda wildcards: STUDY.frameworks[wildcards.framework],
+        toolchains=STUDY.toolchains,
+        code=code_hash("build"),
+    threads: 2
+    cache: "omit-software"
+    script:
+        "../scripts/build_framework.py"
+
+
+rule build_probe:
+    """The probe compiled for a target."""
+    input:
+        sources=sorted(str(path) for path in Path("workflow/probe").glob("*.[ch]")),
+    output:
+        directory("results/bundles/probe-{target}"),
+    log:
+        "results/logs/build_probe.{target}.log",
+    params:
+        toolchains=STUDY.toolchains,
+        code=code_hash("build"),
+    cache: "omit-software"
+    script:
+        "../scripts/build_probe.py"

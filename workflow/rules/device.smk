@@ -1,0 +1,18 @@
+"""What each device is, and which sensors are used on it.
+
+results/devices/<device>/identity.json
+"""
+
+
+rule identify_device:
+    """Ask a device what it is."""
+    input:
+        config=str(STUDY.paths["devices"] / "{device}.yaml"),
+    output:
+        identity="results/devices/{device}/identity.json",
+    log:
+        "results/logs/identify_device.{device}.log",
+    params:
+        device=lambda wildcards: STUDY.devices[wildcards.device],
+    script:
+        "../scripts/identify_device.py"

@@ -1,0 +1,32 @@
+"""Pinned sources and synthetic weights.
+
+results/sources/<framework>-<version>.tar.gz
+results/weights/<model>/{model,mmproj}-f16.gguf
+"""
+
+
+rule fetch_source:
+    """The source archive of a framework's version, through the index that pip is configured with."""
+    output:
+        ensure("results/sources/{framework}-{version}.tar.gz", sha256=source_sha256),
+    log:
+        "results/logs/fetch_source.{framework}-{version}.log",
+    params:
+        source=source_of,
+    cache: "omit-software"
+    script:
+        "../scripts/fetch_source.py"
+
+
+rule synthesise_weights:
+    """Weights with an architecture's shape and random values, the same bytes on every machine."""
+    output:
+        ensure("results/weights/{model}/{role}-f16.gguf", sha256=weights_sha256),
+    log:
+        "results/logs/synthesise_weights.{model}.{role}.log",
+    params:
+        preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
+        code=code_hash("weights"),
+    cache: "omit-software"
+    script:
+        "../scripts/synthesise_weights.py"

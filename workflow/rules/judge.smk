@@ -1,0 +1,19 @@
+"""Metrics with their gates.
+
+results/<experiment>/judged/<device>.parquet
+"""
+
+
+rule judge_block:
+    """Which numbers are withheld from the tables, and why."""
+    input:
+        metrics=EXPERIMENT + "/records/{device}/metrics.parquet",
+    output:
+        judged=EXPERIMENT + "/judged/{device}.parquet",
+    log:
+        f"results/logs/{STUDY.name}.judge_block.{{device}}.log",
+    params:
+        gates=STUDY.analysis["gates"],
+        code=code_hash("analyse/gates.py", "analyse/records.py"),
+    script:
+        "../scripts/judge_block.py"

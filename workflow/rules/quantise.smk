@@ -1,0 +1,21 @@
+"""Quantised weights.
+
+results/weights/<model>/model-<quantisation>.gguf
+"""
+
+
+rule quantise_model:
+    """A model at one quantisation, by the quantiser built from the pinned source."""
+    input:
+        bundle=quantiser_bundle,
+        weights="results/weights/{model}/model-f16.gguf",
+    output:
+        "results/weights/{model}/model-{quantisation}.gguf",
+    log:
+        "results/logs/quantise_model.{model}-{quantisation}.log",
+    params:
+        quantiser=lambda wildcards: STUDY.models[wildcards.model]["quantiser"],
+    threads: 2
+    cache: "omit-software"
+    script:
+        "../scripts/quantise_model.py"
