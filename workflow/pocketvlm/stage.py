@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -37,13 +36,15 @@ RESULTS = "results"
 """Folder of all results, relative to the working directory."""
 
 PROGRESS_VARIABLE = "POCKETVLM_PROGRESS"
-"""Environment variable: path of the named pipe that the progress display reads; absent: plain lines."""
+"""Environment variable: 1 where the workflow's progress display reads the jobs' stderr."""
 
 SHORT = 400
 """Characters of a line that a person reads in passing."""
 
 LONG = 20_000
 """Characters of one entry of a log."""
+
+_MARK = "\x1epocketvlm "  # begins a line for the display; clean() lets no text from outside contain it
 
 _PIPE_BUF = 4096  # writes up to this size to a pipe are never interleaved (pipe(7))
 
@@ -66,6 +67,26 @@ def clean(text: object, limit: int = SHORT, *, lines: bool = False) -> str:
         for c in kept
     )
     return shown + ("…" if cut else "")
+
+
+def encode_progress(log: str, level: str, text: str) -> str:
+    """Return one line that tells the progress display what the job with that log says."""
+    while True:
+        line = f"{_MARK}{json.dumps({'log': log, 'level': level, 'text': text})}\n"
+        if len(line) <= _PIPE_BUF or not text:
+            return line
+        text = text[: len(text) // 2]
+
+
+def decode_progress(line: str) -> tuple[str, str, str] | None:
+    """Return log, level and text of a line of `encode_progress`; None for any other line."""
+    if not line.startswith(_MARK):
+        return None
+    try:
+        message = json.loads(line[len(_MARK) :])
+        return str(message["log"]), str(message["level"]), str(message["text"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
@@ -127,6 +148,15 @@ def clear_failures(results: str | os.PathLike[str] = RESULTS) -> None:
     """Forget the failures of earlier runs; call it when a workflow starts."""
     for path in _folder(Path(results)).glob("*.json"):
         path.unlink(missing_ok=True)
+
+
+def recorded_logs(results: str | os.PathLike[str] = RESULTS) -> set[str]:
+    """Return the logs of the jobs whose failure is on record."""
+    found: set[str] = set()
+    for path in _folder(Path(results)).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(str(read_json(path)["log"]))
+    return found
 
 
 def sentence(record: Mapping[str, Any]) -> str:
@@ -213,53 +243,31 @@ def _fail(job: _Job, error: Exception, *, what: str, where: str | None, do: str)
         write_json(job.record, record)
     except OSError as problem:  # a full disk must not hide what went wrong
         logging.getLogger("pocketvlm").warning("no failure record at %s: %s", job.record, problem)
-    logging.getLogger("pocketvlm").error("%s", sentence(record), extra={"whole": True})
+    logging.getLogger("pocketvlm").error("%s", sentence(record), extra={"failure": True})
     raise SystemExit(1) from None
 
 
 class _ToPerson(logging.Handler):
-    """Short lines for the person: to the progress display's pipe, or to stderr when there is none."""
+    """Short lines on stderr: plain for a person, or as JSON for the progress display that reads them."""
 
     def __init__(self, job: _Job) -> None:
         super().__init__(logging.INFO)
         self.job = job
-        self.pipe: int | None = None
-        path = os.environ.get(PROGRESS_VARIABLE)
-        if path:
-            # Nobody reads the pipe any more (ENXIO) or it is gone (ENOENT): plain lines.
-            with contextlib.suppress(OSError):
-                self.pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        self.displayed = os.environ.get(PROGRESS_VARIABLE) == "1"
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = clean(record.getMessage(), 4 * SHORT if hasattr(record, "whole") else SHORT)
-        if self.pipe is not None and self._send(record.levelname, text):
-            return
-        head = "" if hasattr(record, "whole") else f"{self.job.title}: "
-        level = "" if record.levelno < logging.WARNING or hasattr(record, "whole") else "warning: "
+        failure = hasattr(record, "failure")
+        text = clean(record.getMessage(), 4 * SHORT if failure else SHORT)
+        if self.displayed:
+            line = encode_progress(self.job.log, "failure" if failure else record.levelname.lower(), text)
+        else:
+            head = "" if failure else f"{self.job.title}: "
+            warning = "warning: " if record.levelno >= logging.WARNING and not failure else ""
+            line = f"{time.strftime('%H:%M:%S')} {head}{warning}{text}\n"
+        # When the workflow was killed nobody reads; the log has the line.
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"{head}{level}{text}\n")
+            sys.stderr.write(line)
             sys.stderr.flush()
-
-    def _send(self, level: str, text: str) -> bool:
-        assert self.pipe is not None
-        while True:
-            message = {"log": self.job.log, "title": self.job.title, "level": level, "text": text}
-            line = json.dumps(message).encode() + b"\n"
-            if len(line) <= _PIPE_BUF:
-                break
-            text = text[: len(text) // 2] + "…"
-        try:
-            os.write(self.pipe, line)
-        except OSError as error:
-            # A full pipe only loses a line that the log has; a closed one means that nobody shows it.
-            return error.errno == errno.EAGAIN
-        return True
-
-    def close(self) -> None:
-        if self.pipe is not None:
-            os.close(self.pipe)
-            self.pipe = None
-        super().close()
 
 
 class _ToLog(logging.FileHandler):
