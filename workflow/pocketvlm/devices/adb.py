@@ -1,0 +1,443 @@
+"""A phone over adb: adbutils' connections, with exit status, deadline and serial on every call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import socket
+import stat
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import adbutils  # type: ignore[import-untyped]
+from adbutils import AdbClient, AdbConnection, AdbError, AdbTimeout
+from adbutils.errors import AdbConnectionError  # type: ignore[import-untyped]
+
+from pocketvlm.devices.base import Process, Progress, Result, parse_free_space, run
+from pocketvlm.devices.sync import SyncRefusedError, SyncSession
+from pocketvlm.errors import DeviceError, TransientDeviceError
+
+# A device that answers nothing for so long is stopped, not slow: a shell round trip takes tens of
+# milliseconds.
+_STALL_SECONDS = 30.0
+# After the last byte of a large file the device may first have to write its cache to flash.
+_FLUSH_SECONDS = 300.0
+_OUTPUT_LIMIT = 64 << 20
+_STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = 1, 2, 3, 4
+
+
+class _Connection(AdbConnection):  # type: ignore[misc]
+    """A connection that never starts an adb server by itself: adbutils would start one on another port."""
+
+    def _safe_connect(self) -> socket.socket:
+        connection: socket.socket = self._create_socket()
+        return connection
+
+
+class _Client(AdbClient):  # type: ignore[misc]
+    def make_connection(self, timeout: float | None = None) -> AdbConnection:
+        connection = _Connection(self.host, self.port)
+        connection.conn.settimeout(timeout or _STALL_SECONDS)
+        return connection
+
+
+def adb_program() -> Path:
+    """Return the adb program of the adbutils wheel."""
+    return Path(adbutils.__file__).parent / "binaries" / "adb"
+
+
+def start_server(port: int) -> None:
+    """Start an adb server on this port of the loopback interface, if none answers there.
+
+    Raises:
+        DeviceError: it does not start.
+    """
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0"}
+    done = subprocess.run(
+        [adb_program(), "start-server"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    if done.returncode != 0:
+        raise DeviceError(
+            f"the adb server does not start on port {port}: {done.stderr.strip()[-300:]}",
+            do="Run `adb start-server` by hand to see why",
+        )
+
+
+def choose_serial(client: AdbClient, wanted: str | None, device_id: str) -> str:
+    """Return the serial to use, of the devices that the adb server knows.
+
+    Raises:
+        DeviceError: no device, not this one, several without a choice, or one that is not authorised.
+        TransientDeviceError: the device is offline.
+    """
+    place = f"config/devices/{device_id}.yaml, key transport.serial"
+    with _errors(device_id, wanted):
+        known = {info.serial: info.state for info in client.list(extended=False)}
+    listed = ", ".join(f"{serial} ({state})" for serial, state in sorted(known.items())) or "none"
+    if wanted is None:
+        if len(known) > 1:
+            raise DeviceError(
+                f"several devices are connected and the config does not say which one is {device_id}: "
+                f"{listed}",
+                where=place,
+                do="Write the serial of the one that is meant",
+            )
+        if not known:
+            raise DeviceError(
+                f"no device is connected for {device_id}",
+                where=place,
+                do="Plug the phone in, switch on USB debugging, and look at `adb devices`",
+            )
+        wanted = next(iter(known))
+    if wanted not in known:
+        raise DeviceError(
+            f"device {wanted} is not connected; adb knows: {listed}",
+            where=place,
+            do="Check the cable and USB debugging, or correct the serial",
+        )
+    if known[wanted] != "device":
+        raise _refusal(f"device {known[wanted]}", device_id, wanted)
+    return wanted
+
+
+def _refusal(message: str, device_id: str, serial: str | None) -> DeviceError:
+    """Turn what adb says about a device into an error with the next step."""
+    which = f"{device_id} ({serial})" if serial and serial != device_id else device_id
+    text = message.lower()
+    if "unauthorized" in text:
+        return DeviceError(
+            f"{which} has not authorised this machine",
+            do="Unlock the phone and confirm 'Allow USB debugging' on its screen",
+        )
+    if "no permissions" in text:
+        return DeviceError(
+            f"this user may not open the USB device of {which}",
+            do="Install Debian's package android-sdk-platform-tools-common (udev rules) and plug it in again",
+        )
+    if "more than one" in text:
+        return DeviceError(
+            f"several connected devices match {which}",
+            do=f"Write the serial of the one that is meant to transport.serial in "
+            f"config/devices/{device_id}.yaml",
+        )
+    if "not found" in text or "no devices" in text or "unknown host service" in text:
+        return DeviceError(
+            f"{which} is not connected: {message}",
+            do="Check the cable, USB debugging and transport.serial, and look at `adb devices`",
+        )
+    if any(word in text for word in ("offline", "authorizing", "connecting", "closed", "host", "recovery")):
+        return TransientDeviceError(
+            f"{which} is not ready: {message}",
+            do="Plug it in again or restart it, and look at `adb devices` until its state is 'device'",
+        )
+    return DeviceError(f"{which}: adb says: {message}", do="Look at `adb devices` and at the phone's screen")
+
+
+@contextlib.contextmanager
+def _errors(device_id: str, serial: str | None, doing: str = "a call") -> Iterator[None]:
+    """Map what adbutils and sockets raise to this project's errors."""
+    which = f"{device_id} ({serial})" if serial else device_id
+    again = "Check the cable, unlock the phone, and start again: finished runs are kept"
+    try:
+        yield
+    except SyncRefusedError as error:
+        raise _refused_file(str(error), which, doing) from error
+    except (AdbTimeout, TimeoutError) as error:
+        raise TransientDeviceError(f"{which} stopped answering during {doing}", do=again) from error
+    except AdbConnectionError as error:
+        raise TransientDeviceError(
+            f"no adb server answers for {which}: {error}",
+            do="Start again; the workflow starts its server anew",
+        ) from error
+    except AdbError as error:
+        raise _refusal(str(error), device_id, serial) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise TransientDeviceError(
+            f"the connection to {which} was lost during {doing}: {error}", do=again
+        ) from error
+
+
+def _refused_file(reason: str, which: str, doing: str) -> DeviceError:
+    if re.search(r"no space left", reason, re.IGNORECASE):
+        do = "Free space on the device, or point remote_dir elsewhere"
+    elif re.search(r"permission denied|read-only|operation not permitted", reason, re.IGNORECASE):
+        do = "Point remote_dir to a folder that the shell user may write, e.g. /data/local/tmp/pocketvlm"
+    else:
+        do = "Check the path and the free space on the device"
+    return DeviceError(f"{which} refused {doing}: {reason or 'no reason given'}", do=do)
+
+
+class AdbProcess:
+    """A command on the device, over the shell protocol: its own exit status, stderr apart.
+
+    Source of the packets: packages/modules/adb/shell_protocol.h in AOSP: one byte kind, 32-bit length, data.
+    """
+
+    def __init__(self, device: AdbDevice, argv: Sequence[str]) -> None:
+        self._device = device
+        self.command = shlex.join(argv)
+        self._status: int | None = None
+        self._error: DeviceError | None = None
+        self._output = {_STDOUT: bytearray(), _STDERR: bytearray()}
+        self._ended = threading.Event()
+        # The shell says its process id and then becomes the command, so that the command can be ended: adb
+        # itself does not end a command whose connection is closed.
+        with _errors(device.id, device.serial, f"`{self.command[:100]}`"):
+            self._connection = device.open(f"shell,v2,raw:echo $$; exec {self.command}")
+            try:
+                self._socket: socket.socket = self._connection.conn
+                first = bytearray()
+                while b"\n" not in first and not self._ended.is_set():
+                    kind, data = self._packet()
+                    if kind == _STDOUT:
+                        first += data
+                    else:
+                        self._take(kind, data)
+                number, _, rest = bytes(first).partition(b"\n")
+                self._output[_STDOUT] += rest
+                self.pid = int(number)
+                # From here on it may say nothing for as long as it runs.
+                self._socket.settimeout(None)
+            except BaseException:
+                self._connection.close()
+                raise
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None while it runs."""
+        if self._error is not None:
+            raise self._error
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait until it ends; TimeoutError when it does not in time."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError
+        status = self.poll()
+        assert status is not None
+        stdout, stderr = (bytes(self._output[kind]).decode(errors="replace") for kind in (_STDOUT, _STDERR))
+        return Result(status, stdout, stderr)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the command."""
+        if not self._ended.is_set():
+            self._device.shell(["kill", "-TERM", str(self.pid)], 10)
+
+    def kill(self) -> None:
+        """Kill the command and its process group; adbd gives each command a session of its own."""
+        if not self._ended.is_set():
+            self._device.shell(self.killer(), 10)
+
+    def killer(self) -> list[str]:
+        """Return the command that kills this one."""
+        return ["sh", "-c", f"kill -KILL -- -{self.pid} {self.pid} 2>/dev/null; true"]
+
+    def close(self) -> None:
+        """Let go of the connection, whatever the command does."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _packet(self) -> tuple[int, bytes]:
+        kind, length = struct.unpack("<BI", self._connection.read_exact(5))
+        return kind, self._connection.read_exact(length) if length else b""
+
+    def _take(self, kind: int, data: bytes) -> None:
+        if kind == _EXIT:
+            self._status = data[0]
+            self._ended.set()
+        elif kind in self._output:
+            kept = self._output[kind]
+            kept += data[: max(0, _OUTPUT_LIMIT - len(kept))]
+
+    def _read(self) -> None:
+        try:
+            with _errors(self._device.id, self._device.serial, f"`{self.command[:100]}`"):
+                while not self._ended.is_set():
+                    self._take(*self._packet())
+        except DeviceError as error:
+            self._error = error
+        finally:
+            self._ended.set()
+            self._connection.conn.close()
+
+
+class AdbDevice:
+    """A phone over adb, real or emulated (see `Device`)."""
+
+    def __init__(
+        self,
+        *,
+        device_id: str,
+        kind: str,
+        serial: str | None,
+        port: int,
+        remote_dir: str,
+        sysfs_root: str = "",
+        exec_prefix: Sequence[str] = (),
+        places: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = device_id
+        self.kind = kind
+        self._client = _Client(host="127.0.0.1", port=port, socket_timeout=_STALL_SECONDS)
+        with _errors(device_id, serial, "the first question"):
+            version = self._client.server_version()
+        if version < 41:
+            raise DeviceError(
+                f"the adb server on port {port} is version {version}, older than 41",
+                do="Run `adb kill-server` of the old adb; the workflow then starts its own",
+            )
+        self.serial: str | None = choose_serial(self._client, serial, device_id)
+        self.remote_dir = remote_dir
+        self.sysfs_root = sysfs_root
+        self.exec_prefix = tuple(exec_prefix)
+        self.places: Mapping[str, str] = {
+            "sysfs_root": sysfs_root,
+            "remote_dir": remote_dir,
+            **(places or {}),
+        }
+        with _errors(device_id, self.serial, "the question for its features"):
+            connection = self._client.make_connection()
+            try:
+                connection.send_command(f"host-serial:{self.serial}:features")
+                connection.check_okay()
+                self._features = frozenset(connection.read_string_block().split(","))
+            finally:
+                connection.conn.close()
+        if "shell_v2" not in self._features:
+            raise DeviceError(
+                f"{device_id} ({self.serial}) has an adb too old to tell the exit status of a command",
+                do="Use a phone with Android 7 or newer",
+            )
+
+    def open(self, service: str, timeout: float = _STALL_SECONDS) -> AdbConnection:
+        """Open a service of this very device; the caller closes `.conn`.
+
+        Raises what adbutils and sockets raise.
+        """
+        connection = self._client.make_connection(timeout)
+        try:
+            connection.send_command(f"host:tport:serial:{self.serial}")
+            connection.check_okay()
+            connection.read_exact(8)  # the transport's number, which nothing here needs
+            # adbutils' send_command may send a part only of a long command.
+            data = service.encode()
+            if len(data) > 0xFFFF:
+                raise ValueError(f"a command of {len(data)} bytes is longer than adb's 65535")
+            connection.conn.sendall(f"{len(data):04x}".encode() + data)
+            connection.check_okay()
+        except BaseException:
+            connection.conn.close()
+            raise
+        return connection
+
+    @contextlib.contextmanager
+    def _sync(self, doing: str) -> Iterator[SyncSession]:
+        with _errors(self.id, self.serial, doing):
+            connection = self.open("sync:")
+            try:
+                session = SyncSession(connection.conn)
+                yield session
+                session.quit()
+            finally:
+                connection.conn.close()
+
+    def push(self, local: Path, remote: str, mode: int = 0o644, *, progress: Progress | None = None) -> None:
+        """Copy a file to the device; what breaks off leaves a part under this name."""
+        if not local.is_file():
+            raise DeviceError(f"there is no file {local} to push", do="Run the rule that makes it again")
+        with self._sync(f"the push of {local.name} to {remote}") as session:
+            session.send(local, remote, mode, int(time.time()), progress, _FLUSH_SECONDS)
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file or a folder from the device, over one connection."""
+        with self._sync(f"the pull of {remote}") as session:
+            mode = session.mode(remote)
+            if stat.S_ISDIR(mode):
+                local.mkdir(parents=True, exist_ok=True)
+                session.receive(list(_files(session, remote, local)))
+            elif mode == 0:
+                raise SyncRefusedError("no such file or folder")
+            else:
+                local.parent.mkdir(parents=True, exist_ok=True)
+                session.receive([(remote, local)])
+
+    def shell(self, argv: Sequence[str], timeout: float) -> Result:
+        """Run a command once and wait for it; kill it at the deadline."""
+        process = AdbProcess(self, argv)
+        try:
+            return process.wait(timeout)
+        except TimeoutError:
+            # Not over `shell` once more: a device that hangs would hang here too.
+            with contextlib.suppress(DeviceError):
+                killer = AdbProcess(self, process.killer())
+                with contextlib.suppress(TimeoutError):
+                    killer.wait(5)
+                killer.close()
+            raise TransientDeviceError(
+                f"`{process.command[:200]}` did not end within {timeout:g} s on {self.id} ({self.serial})",
+                do="Look whether the device still answers (`adb shell true`), or give the command more time",
+            ) from None
+        finally:
+            process.close()
+
+    def spawn(self, argv: Sequence[str]) -> Process:
+        """Start a command once and return while it runs."""
+        return AdbProcess(self, argv)
+
+    def properties(self) -> dict[str, str]:
+        """Return the properties that `getprop` prints, empty where the device has none."""
+        result = self.shell(["sh", "-c", "command -v getprop >/dev/null || exit 0; getprop"], 30)
+        return dict(re.findall(r"^\[([^\]]+)\]: \[(.*)\]$", result.stdout, re.MULTILINE))
+
+    def free_space(self, path: str) -> int:
+        """Return how many bytes a file below `path` could take."""
+        return parse_free_space(run(self, ["df", "-kP", path], 30))
+
+
+def _files(session: SyncSession, remote: str, local: Path) -> Iterator[tuple[str, Path]]:
+    """Walk a folder on the device, making its folders here; links and device nodes are left out."""
+    for entry in session.entries(remote):
+        # A device's names are untrusted: none may lead out of the folder.
+        if "/" in entry.name or "\0" in entry.name:
+            raise SyncRefusedError(f"{remote} holds a name that is none: {entry.name!r}")
+        below, here = f"{remote.rstrip('/')}/{entry.name}", local / entry.name
+        if stat.S_ISDIR(entry.mode):
+            here.mkdir(exist_ok=True)
+            yield from _files(session, below, here)
+        elif stat.S_ISREG(entry.mode):
+            yield below, here
+
+
+def connect(config: Mapping[str, Any]) -> AdbDevice:
+    """Connect to a phone as its config says.
+
+    Args:
+        config: the device's file of `config/devices`, kind `phone`.
+    """
+    transport = config["transport"]
+    port = int(transport["server_port"])
+    start_server(port)
+    return AdbDevice(
+        device_id=config["id"],
+        kind=config["kind"],
+        serial=transport["serial"],
+        port=port,
+        remote_dir=config["remote_dir"],
+        sysfs_root=config["sysfs_root"],
+        exec_prefix=config["exec_prefix"],
+    )

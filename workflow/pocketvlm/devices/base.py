@@ -1,0 +1,180 @@
+"""The contract of a device: what every stage that meets one may ask of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pocketvlm.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended on the device.
+
+    Attributes:
+        status: the exit status of that very execution; 128 + N when signal N killed it.
+        stdout, stderr: what it wrote, undecodable bytes replaced.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file below a pulled folder: its path relative to the folder and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Process(Protocol):
+    """A command that runs on the device."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id on the device."""
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None while it runs.
+
+        Raises:
+            TransientDeviceError: the connection to the device was lost.
+        """
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait until it ends.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: it runs on; nothing was done to it.
+            TransientDeviceError: the connection to the device was lost.
+        """
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM to this one process, which passes it on if it has children)."""
+
+    def kill(self) -> None:
+        """End it and its process group at once."""
+
+
+class Device(Protocol):
+    """Something that runs a workload.
+
+    Attributes:
+        id: name of the device's file in the config.
+        kind: `phone`, `local` or `emulated`.
+        serial: what its bridge calls it; None for this machine.
+        remote_dir: absolute folder on the device where everything of pocketvlm lives.
+        sysfs_root: folder on the device that holds `sys`; empty for the device's own root.
+        exec_prefix: words before the command of every program compiled for the device's target.
+        places: what `{name}` stands for in sensor paths and prefixes of its identity.
+    """
+
+    id: str
+    kind: str
+    serial: str | None
+    remote_dir: str
+    sysfs_root: str
+    exec_prefix: tuple[str, ...]
+    places: Mapping[str, str]
+
+    def push(self, local: Path, remote: str, mode: int = 0o644, *, progress: Progress | None = None) -> None:
+        """Copy a file to the device; its folder is made. What breaks off may leave a part under this name.
+
+        Args:
+            local: the file.
+            remote: absolute path on the device.
+            mode: permission bits there.
+            progress: called with the bytes sent so far.
+
+        Raises:
+            DeviceError: refused, with the device's reason (no space, no permission).
+            TransientDeviceError: the device stopped answering.
+        """
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file, or a folder with all below it, from the device; a file appears complete or not at all.
+
+        Raises:
+            DeviceError: there is no such thing, or it cannot be read.
+            TransientDeviceError: the device stopped answering.
+        """
+
+    def shell(self, argv: Sequence[str], timeout: float) -> Result:
+        """Run a command exactly once and wait for it.
+
+        Args:
+            argv: the program and its arguments, passed on as they are (no shell interprets them).
+            timeout: seconds; then the command is killed.
+
+        Raises:
+            TransientDeviceError: it did not end in time, or the connection was lost.
+            DeviceError: the device refuses commands.
+        """
+
+    def spawn(self, argv: Sequence[str]) -> Process:
+        """Start a command exactly once and return while it runs. Same errors as `shell`."""
+
+    def properties(self) -> dict[str, str]:
+        """Return the device's own properties (`getprop`), empty where it has none."""
+
+    def free_space(self, path: str) -> int:
+        """Return how many bytes a file below an existing folder could take."""
+
+
+class Progress(Protocol):
+    """Called while a file is sent."""
+
+    def __call__(self, sent: int) -> None:
+        """Take note that so many bytes are sent."""
+
+
+def substitute(text: str, places: Mapping[str, str]) -> str:
+    """Put the device's own places into a path or word of its identity: `{sysfs_root}/sys/…`, `{qemu}`.
+
+    Only the names in `places` are replaced; any other brace (`{pid}`) stays for whom it is meant.
+    """
+    for name, value in places.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def run(device: Device, argv: Sequence[str], timeout: float) -> str:
+    """Run a command on a device and return what it printed.
+
+    Raises:
+        DeviceError: it ended with another status than 0.
+    """
+    result = device.shell(argv, timeout)
+    if result.status != 0:
+        said = (result.stderr.strip() or result.stdout.strip() or "nothing")[:500]
+        raise DeviceError(
+            f"`{shlex.join(argv)[:200]}` ended with status {result.status} on {device.id} and said: {said}",
+            do="Run it by hand on the device to see why",
+        )
+    return result.stdout
+
+
+def parse_free_space(printed: str) -> int:
+    """Return the available bytes from the output of `df -kP` for one path.
+
+    Source: POSIX df, option -P: six columns, the fourth in units of 1024 bytes.
+
+    Raises:
+        ValueError: this is no output of `df -kP`.
+    """
+    lines = printed.strip().splitlines()
+    words = lines[-1].split() if len(lines) > 1 else []
+    # A file system's name or a mount point may hold spaces; the numbers are the words before `NN%`.
+    for number, word in enumerate(words):
+        if number >= 3 and word.endswith("%") and words[number - 1].isdigit():
+            return int(words[number - 1]) * 1024
+    raise ValueError(f"no output of df -kP: {printed[:200]!r}")
