@@ -30,8 +30,8 @@ class PlannedRun:
 def plan(missing: Mapping[str, int], *, warmups: int, seed: int) -> list[PlannedRun]:
     """Plan a block: idle, warm-ups of every cell, then rounds in random order (randomised complete blocks).
 
-    Each round holds every cell that still lacks runs once, so that a drift of the device (heat, charge) falls on
-    all cells alike; the order within a round is drawn from `seed`.
+    Each round holds every cell that still lacks runs once, so that a drift of the device (heat, charge)
+    falls on all cells alike; the order within a round is drawn from `seed`.
 
     Args:
         missing: measured runs to make for each cell id; cells with none are left out entirely.

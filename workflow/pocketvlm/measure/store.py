@@ -59,15 +59,32 @@ class RawStore:
         """Return the complete runs under a key that still count, lowest number first."""
         folder = self.root / key
         first = self._first_that_counts(key)
-        runs = []
-        if folder.is_dir():
-            for entry in sorted(folder.iterdir(), key=lambda path: path.name.zfill(8)):
-                if _NUMBER.fullmatch(entry.name) and int(entry.name) >= first and (entry / "meta.json").is_file():
-                    runs.append(StoredRun(key, int(entry.name), entry, read_json(entry / "meta.json")))
-        return runs
+        numbers = sorted(
+            int(entry.name)
+            for entry in (folder.iterdir() if folder.is_dir() else ())
+            if _NUMBER.fullmatch(entry.name) and (entry / "meta.json").is_file()
+        )
+        return [self.run(f"{key}/{number:02d}") for number in numbers if number >= first]
+
+    def run(self, name: str) -> StoredRun:
+        """Return the complete run `<key>/<nn>`, whether it still counts or not.
+
+        Raises:
+            IntegrityError: there is no such run.
+        """
+        key, number = name.split("/")
+        folder = self.root / name
+        try:
+            return StoredRun(key, int(number), folder, read_json(folder / "meta.json"))
+        except FileNotFoundError:
+            raise IntegrityError(
+                f"the run {name} is not in the raw store",
+                where=str(folder),
+                do="Restore it, or run `snakemake --cores 4 remeasure`",
+            ) from None
 
     def set_aside(self, key: str) -> None:
-        """Let no run that a key has now count any more: it stays on disk, and the next ones are measured anew."""
+        """Let no run that a key has now count any more: it stays on disk, others are measured anew."""
         with self._locked(key):
             write_json(self.root / key / "counts-from.json", {"format": 1, "number": self._next_number(key)})
 
@@ -89,7 +106,7 @@ class RawStore:
         Args:
             draft: a folder of `draft()` with the probe's files in it.
             key_inputs: what made the run; hashed to its key.
-            meta: role, block, argv and the like; `format`, `key`, `number`, `key_inputs` and `files` are added.
+            meta: role, block, argv and the like; `format`, `key`, `number`, `key_inputs`, `files` are added.
         """
         key = run_key(key_inputs)
         files = {
@@ -124,7 +141,7 @@ class RawStore:
                 raise IntegrityError(
                     f"{name} of run {run.name} has sha256 {actual}, expected {expected['sha256']}",
                     where=str(path),
-                    do="Restore the file from a copy, or remove the run's folder so that it is measured again",
+                    do="Restore the file, or remove the run's folder so that it is measured again",
                 )
 
     def keep_failed(self, draft: Path, key_inputs: Mapping[str, Any], failed: Path) -> Path:

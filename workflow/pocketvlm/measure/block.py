@@ -1,0 +1,193 @@
+"""A block: an ordered plan of runs on one device, under one lock; what the raw store has is not run again."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketvlm.devices import open_device
+from pocketvlm.devices.base import Device
+from pocketvlm.devices.identify import identify
+from pocketvlm.devices.locks import device_lock, host_lock
+from pocketvlm.errors import DeviceError
+from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
+from pocketvlm.measure.plan import PlannedRun, plan
+from pocketvlm.measure.runner import Runner
+from pocketvlm.measure.store import RawStore, StoredRun
+from pocketvlm.provenance import read_json, sha256_file, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a block is measured.
+
+    Attributes:
+        repeats: measured runs a cell.
+        warmups: warm-up runs a cell.
+        idle_s: seconds of idle before them.
+        deadline_s: seconds after which a run is ended and failed.
+        order_seed: seed of the order within a round.
+    """
+
+    repeats: int
+    warmups: int
+    idle_s: int
+    deadline_s: int
+    order_seed: int
+
+
+def measure_block(
+    *,
+    experiment: str,
+    device_config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    cells: Sequence[CellFiles],
+    probe: Path,
+    protocol: Protocol,
+    results: Path,
+    index: Path,
+    again: bool = False,
+) -> None:
+    """Measure what the raw store lacks and write the block's index.
+
+    Args:
+        experiment: name of the experiment, for the index.
+        device_config: the device's file of `config/devices`.
+        identity: what the device is, as `identify_device` found it.
+        cells: the cells of this device.
+        probe: folder of the probe's bundle for the device's target.
+        protocol: repeats, warm-ups, deadlines and order.
+        results: folder of results; runs go to `raw` below it, failed ones to `failed`.
+        index: the file to write.
+        again: measure every run anew; the earlier ones stay in the store and no longer count.
+
+    Raises:
+        DeviceError, TransientDeviceError: the device refuses or does not answer.
+        WorkloadError: a workload crashed, hung or printed nothing; what it left is in `results/failed`.
+        IntegrityError: a run in the store is not what its record says.
+    """
+    store = RawStore(results / "raw")
+    jobs = {cell.cell: cell_job(cell, identity, probe) for cell in cells}
+    if again:
+        for job in jobs.values():
+            store.set_aside(job.key)
+    missing = {cell: max(0, protocol.repeats - len(_counted(store, job))) for cell, job in jobs.items()}
+    planned = plan(missing, warmups=protocol.warmups, seed=protocol.order_seed)
+    if planned:
+        _measure(planned, jobs, device_config, identity, probe, protocol, results)
+    else:
+        log.info("all %d runs are in the raw store already: nothing to measure", protocol.repeats * len(jobs))
+    write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store))
+
+
+def _counted(store: RawStore, job: Job) -> list[StoredRun]:
+    runs = [run for run in store.complete(job.key) if run.meta["role"] == "measured"]
+    for run in runs:
+        store.check(run)
+    return runs
+
+
+def _measure(
+    planned: Sequence[PlannedRun],
+    jobs: Mapping[str, Job],
+    device_config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    probe: Path,
+    protocol: Protocol,
+    results: Path,
+) -> None:
+    idle = idle_job(identity, probe, protocol.idle_s)
+    with ExitStack() as stack:
+        if device_config["host_cores"]:
+            stack.enter_context(host_lock())
+        stack.enter_context(device_lock(device_config["id"]))
+        device = stack.enter_context(open_device(device_config, results=results))
+        _check_identity(device, device_config, identity)
+        runner = Runner(
+            device, identity, probe, protocol.deadline_s, RawStore(results / "raw"), results / "failed"
+        )
+        runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
+        block = f"{_now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+        baseline: str | None = None
+        for number, run in enumerate(planned, start=1):
+            job = jobs[run.cell] if run.cell else idle
+            what = run.cell or f"idle for {protocol.idle_s} s"
+            log.info("run %d of %d, %s: %s", number, len(planned), run.role, what)
+            meta = {
+                "role": run.role,
+                "block": block,
+                "idle": baseline,
+                "round": run.round,
+                "position": run.position,
+                "argv": list(job.argv),
+                "started": f"{_now():%Y-%m-%dT%H:%M:%SZ}",
+            }
+            stored = runner.run(job, meta, what)
+            if run.role == "idle":
+                baseline = stored.name
+            log.info("run %d of %d done in %.1f s: %s", number, len(planned), _seconds(stored), stored.name)
+
+
+def _check_identity(device: Device, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    found = identify(device, config)
+    if found != identity:
+        changed = sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name))
+        raise DeviceError(
+            f"{config['id']} is not what it was when it was identified: {', '.join(changed)} changed",
+            where=f"results/devices/{config['id']}/identity.json",
+            do="Run `snakemake --cores 1 --forcerun identify_device all` to take it as a new device",
+        )
+
+
+def _index(
+    experiment: str,
+    device: str,
+    jobs: Mapping[str, Job],
+    repeats: int,
+    store: RawStore,
+) -> dict[str, Any]:
+    """List the experiment's runs: of each cell the first `repeats`, and their blocks' idle and warm-ups."""
+    rows: list[tuple[str | None, StoredRun]] = []
+    idle: set[str] = set()
+    for cell, job in sorted(jobs.items()):
+        runs = _counted(store, job)[:repeats]
+        idle |= {run.meta["idle"] for run in runs}
+        rows += [(cell, run) for run in runs]
+        rows += [
+            (cell, run)
+            for run in store.complete(job.key)
+            if run.meta["role"] == "warmup" and run.meta["block"] in {each.meta["block"] for each in runs}
+        ]
+    rows += [(None, store.run(name)) for name in idle]
+    rows.sort(key=lambda row: (row[1].meta["block"], row[1].meta["position"]))
+    return {
+        "format": 1,
+        "experiment": experiment,
+        "device": device,
+        "runs": [
+            {
+                "run": run.name,
+                "cell": cell,
+                **{name: run.meta[name] for name in ("role", "block", "round", "position")},
+                "meta_sha256": sha256_file(run.folder / "meta.json"),
+            }
+            for cell, run in rows
+        ],
+    }
+
+
+def _seconds(run: StoredRun) -> float:
+    record = read_json(run.folder / "probe.json")
+    return float(record["end_us"] - record["start_us"]) / 1e6
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,118 @@
+"""What one run is made of: its command, the files this names, and everything that its key is the hash of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketvlm import frameworks
+from pocketvlm.measure.store import run_key
+from pocketvlm.provenance import sha256_file, sha256_json
+
+_PLACEHOLDER = re.compile(r"@(bundle|weights|workload)/(.+)")
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """What one cell of a block is made of.
+
+    Attributes:
+        cell: the cell's id.
+        adapter: the framework's adapter, a folder of `frameworks`.
+        version: the framework's version.
+        bundle: folder of the build, with `manifest.json`.
+        weights: path by role.
+        workload: prompt, budget and sampling, with `image_path`.
+        model: the model's entry of the catalogue (chat template and the like).
+        settings: threads and everything else that changes a number.
+        quirks: the version's entry of the catalogue, as far as the adapter asks for it.
+    """
+
+    cell: str
+    adapter: str
+    version: str
+    bundle: Path
+    weights: Mapping[str, Path]
+    workload: Mapping[str, Any]
+    model: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    quirks: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to run.
+
+    Attributes:
+        argv: the command; words such as `@weights/model` stand for files.
+        files: the file on this host that each such word stands for.
+        key_inputs: everything that made the run; its hash is the key.
+    """
+
+    argv: tuple[str, ...]
+    files: Mapping[str, Path]
+    key_inputs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hex sha256 of `key_inputs` and the protocol's version."""
+        return run_key(self.key_inputs)
+
+
+def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
+    """Return the job of a cell: the adapter's command, and the hashes of all that goes into it."""
+    adapter = frameworks.command(cell.adapter)
+    argv = adapter.command(
+        version=cell.version,
+        model=cell.model,
+        workload=cell.workload,
+        settings=cell.settings,
+        quirks=cell.quirks,
+        image_name=Path(cell.workload["image_path"]).name,
+    )
+    files: dict[str, Path] = {}
+    for word in argv:
+        match = _PLACEHOLDER.fullmatch(word)
+        if match:
+            kind, name = match.groups()
+            files[word] = {
+                "bundle": lambda name: cell.bundle / name,
+                "weights": lambda name: cell.weights[name],
+                "workload": lambda name: Path(cell.workload["image_path"]),
+            }[kind](name)
+    workload = {name: value for name, value in cell.workload.items() if name != "image_path"}
+    key_inputs = {
+        **_device_inputs(identity, probe),
+        "bundle": sha256_file(cell.bundle / "manifest.json"),
+        "weights": {role: sha256_file(path) for role, path in cell.weights.items()},
+        "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
+        "argv": list(argv),
+        "environment": {},
+        "settings": dict(cell.settings),
+    }
+    return Job(tuple(argv), files, key_inputs)
+
+
+def idle_job(identity: Mapping[str, Any], probe: Path, seconds: int) -> Job:
+    """Return the job that records the device doing nothing, the baseline of energy."""
+    argv = ("sleep", str(seconds))
+    key_inputs = {
+        **_device_inputs(identity, probe),
+        "bundle": None,
+        "weights": {},
+        "workload": {"id": "idle"},
+        "argv": list(argv),
+        "environment": {},
+        "settings": {},
+    }
+    return Job(argv, {}, key_inputs)
+
+
+def _device_inputs(identity: Mapping[str, Any], probe: Path) -> dict[str, Any]:
+    return {
+        "device": {"id": identity["id"], "identity_sha256": sha256_json(identity)},
+        "probe": sha256_file(probe / "manifest.json"),
+    }

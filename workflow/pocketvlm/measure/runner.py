@@ -1,0 +1,140 @@
+"""Running one job on an open device under the probe, and bringing its record home."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pocketvlm.devices.base import Device, substitute
+from pocketvlm.devices.deploy import deploy
+from pocketvlm.errors import DeviceError, TransientDeviceError, WorkloadError
+from pocketvlm.measure import sensorlist
+from pocketvlm.measure.jobs import Job
+from pocketvlm.measure.store import RawStore, StoredRun
+from pocketvlm.provenance import read_json, sha256_file
+
+log = logging.getLogger(__name__)
+
+# The probe ends a workload at its deadline; what runs on after this many seconds more is the probe itself.
+_GRACE_S = 30
+
+
+class Runner:
+    """Runs jobs on one open device."""
+
+    def __init__(
+        self,
+        device: Device,
+        identity: Mapping[str, Any],
+        probe: Path,
+        deadline_s: int,
+        store: RawStore,
+        failed: Path,
+    ) -> None:
+        self.device = device
+        self.probe = probe / "bin" / "probe"
+        self.deadline_s = deadline_s
+        self.store = store
+        self.failed = failed
+        self.runs = f"{device.remote_dir}/runs"
+        here = [
+            {**sensor, "path": substitute(sensor["path"], device.places)} for sensor in identity["sensors"]
+        ]
+        self.identity = {**identity, "sensors": here}
+        self.remote: dict[Path, str] = {}
+
+    def deploy(self, jobs: Sequence[Job]) -> None:
+        """Put every file that the jobs need on the device, and remove what a killed block left."""
+        self.device.shell(["rm", "-rf", self.runs], timeout=60)
+        with tempfile.TemporaryDirectory() as folder:
+            sensors = Path(folder) / "sensors.tsv"
+            sensorlist.write(self.identity, sensors)
+            paths = {sensors, self.probe, *(path for job in jobs for path in job.files.values())}
+            hashes = {path: sha256_file(path) for path in sorted(paths)}
+            where = deploy(self.device, list(hashes.items()), self.device.remote_dir)
+            self.remote = {path: where[digest] for path, digest in hashes.items()}
+            self.sensors = self.remote[sensors]
+
+    def run(self, job: Job, meta: Mapping[str, Any], what: str) -> StoredRun:
+        """Run a job under the probe and add it to the store, or keep what a failed one left and say why."""
+        out = f"{self.runs}/{os.urandom(6).hex()}"
+        child = [self.remote[job.files[word]] if word in job.files else word for word in job.argv]
+        ours = bool(job.files)
+        prefix = self.device.exec_prefix
+        argv = [
+            *prefix,
+            self.remote[self.probe],
+            *("run", "--sensors", self.sensors, "--out", out, "--deadline", str(self.deadline_s)),
+            *("--", *(prefix if ours else ()), *child),
+        ]
+        with self.store.draft() as draft:
+            gathered = draft / "run"
+            self._record(argv, out, gathered)
+            problem = _problem(gathered, ours)
+            if problem:
+                kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
+                raise WorkloadError(
+                    f"the workload {problem}", where=what, do=f"Read stdout and stderr in {kept}"
+                )
+            return self.store.add(gathered, job.key_inputs, meta)
+
+    def _record(self, argv: Sequence[str], out: str, gathered: Path) -> None:
+        process = self.device.spawn(argv)
+        try:
+            # The probe ends the workload at the deadline; this one only catches a probe that hangs itself.
+            result = process.wait(self.deadline_s + _GRACE_S)
+        except TimeoutError:
+            process.kill()
+            raise TransientDeviceError(
+                f"the probe on {self.device.id} did not end {_GRACE_S} s after its deadline",
+                do="Look at the device, then start again: finished runs are kept",
+            ) from None
+        except BaseException:
+            _quietly(process.kill)
+            raise
+        if result.status != 0:
+            raise DeviceError(
+                f"the probe on {self.device.id} ended with status {result.status}: "
+                f"{result.stderr.strip()[-300:]}",
+                do="Read the message of the probe; a full disk or a missing folder is the usual cause",
+            )
+        self.device.pull(out, gathered)
+        self.device.shell(["rm", "-rf", out], timeout=60)
+        if not (gathered / "probe.json").is_file():
+            raise TransientDeviceError(
+                f"the record of a run on {self.device.id} is not complete",
+                do="Start again: finished runs are kept",
+            )
+
+
+def _problem(folder: Path, ours: bool) -> str | None:
+    """Return why a recorded run is no measurement, or None."""
+    record = read_json(folder / "probe.json")
+    if record["deadline_hit"]:
+        return "did not end before its deadline and was ended"
+    if record["truncated"]:
+        return "printed more than the limit and was ended"
+    if not record["exited"]:
+        return f"was killed by signal {record['signal']}"
+    if record["status"] != 0:
+        return f"ended with status {record['status']}: {_last_line(folder / 'stderr')}"
+    if ours and record["stdout_bytes"] == 0:
+        return "printed nothing"
+    return None
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing on stderr"
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    """Do what is left to do while another error is on its way; its own failure must not hide that one."""
+    try:
+        action()
+    except Exception:
+        log.debug("while ending a run", exc_info=True)
