@@ -22,13 +22,20 @@ class Tone(Enum):
 
 @dataclass
 class Job:
-    """A running job: its rule and wildcards, its log, since when, and what it said last."""
+    """A running job: its rule and wildcards, its files, since when, what it said last, why it failed."""
 
+    rule: str
     title: str
     log: str | None
-    works: bool = True  # false for a rule that only gathers, such as `all`
+    outputs: list[str] = field(default_factory=list)
+    cause: str = ""
     started: float = field(default_factory=time.monotonic)
     status: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether it does anything: a rule such as `all` only gathers."""
+        return bool(self.log or self.outputs)
 
     def elapsed(self) -> str:
         return duration(time.monotonic() - self.started)

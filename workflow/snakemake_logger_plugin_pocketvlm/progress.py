@@ -35,6 +35,8 @@ _ECHO = re.compile(
     re.DOTALL,
 )
 
+_IN_RULE = re.compile(r'\w+ in rule (?P<rule>\w+)(?: in file "[^"]*", line \d+)?(?P<rest>.*)', re.DOTALL)
+
 _SILENT = {
     LogEvent.WORKFLOW_STARTED,
     LogEvent.RESOURCES_INFO,
@@ -57,7 +59,6 @@ class Progress:
         self.total = 0
         self.began = time.monotonic()
         self.complete_log = ""
-        self.last_error = ""
         self.closed = False
         # Jobs inherit the environment: whether somebody reads their stderr.
         os.environ[stage.PROGRESS_VARIABLE] = "1" if display.reads_jobs else "0"
@@ -132,9 +133,24 @@ class Progress:
                 self.display.line(self._unexplained(job), Tone.BAD)
 
     def _unexplained(self, job: Job) -> str:
-        # The job ended before or after its script (an import, an output that is not what its pin says).
-        cause = stage.clean(self.last_error) or "it ended without saying why"
-        return f"{job.title} failed: {cause}. Log: {job.log or self.complete_log or 'none'}"
+        """Return the closing sentence of a job that left no failure record."""
+        cause = (
+            stage.clean(job.cause).rstrip(". ") or "it ended without saying why, see what was printed above"
+        )
+        log = f" Log: {job.log}" if job.log else ""
+        return f"{job.title} failed: {cause}. Mend that and run again.{log}"
+
+    def _blame(self, text: str) -> None:
+        """Note on its job an error that Snakemake found after the script: a missing output, a wrong hash."""
+        found = _IN_RULE.match(text)
+        if found is None:
+            return
+        mine = {number: job for number, job in self.running.items() if job.rule == found["rule"]}
+        named = [number for number, job in mine.items() if any(path in text for path in job.outputs)]
+        for number in (named or list(mine))[:1]:
+            job = self.running.pop(number)
+            job.cause = found["rest"].strip(": \n")
+            self.failed[number] = job
 
     def _run_info(self, info: Mapping[str, Any]) -> None:
         stats = dict(info.get("stats") or {})
@@ -151,7 +167,8 @@ class Progress:
         wildcards = [str(value) for value in dict(info.get("wildcards") or {}).values()]
         title = stage.clean(" ".join([str(info["rule_name"]), *wildcards]))
         logs = [str(path) for path in info.get("log") or []]
-        job = Job(title, logs[0] if logs else None, works=bool(logs or info.get("output")))
+        outputs = [str(path) for path in info.get("output") or []]
+        job = Job(str(info["rule_name"]), title, logs[0] if logs else None, outputs)
         self.failed.pop(info["jobid"], None)  # a retry
         self.running[info["jobid"]] = job
         if job.works and not self.display.reads_jobs:
@@ -180,7 +197,8 @@ class Progress:
         if job is None:
             if info["jobid"] in self.failed:
                 return
-            job = Job(str(info["rule_name"]), next(iter(info.get("log") or []), None))
+            rule = str(info["rule_name"])
+            job = Job(rule, rule, next(iter(info.get("log") or []), None))
         self.failed[info["jobid"]] = job
         where = f", see {job.log}" if job.log else ""
         self.display.line(f"FAILED {job.title} after {job.elapsed()}{where}", Tone.BAD)
@@ -197,7 +215,7 @@ class Progress:
         if record.levelno >= ERROR:
             if _ECHO.match(text):
                 return
-            self.last_error = text
+            self._blame(text)
         tone = (
             Tone.BAD if record.levelno >= ERROR else Tone.WARNING if record.levelno >= WARNING else Tone.PLAIN
         )
