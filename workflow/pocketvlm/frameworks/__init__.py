@@ -20,6 +20,15 @@ ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
 
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
+JUDGED = {
+    "image_encode": ("image_encode",),
+    "image_prefill": ("image_prefill",),
+    "decode": ("decode",),
+    "prompt_eval": ("text_prefill",),
+}
+"""Counter to the phases that are doubtful when observed and reported disagree on it. `prompt_eval` covers the
+image, too, but that has counters of its own: what it adds is text."""
+
 
 @dataclass(frozen=True)
 class Stream:

@@ -241,7 +241,8 @@ def _decode_steps(timing: _Timing) -> int:
     """Return how many single-token evaluations were finished before the last token was sampled.
 
     llama_context::synchronize counts an evaluation when its result is awaited, which the sampler of the NEXT
-    token does: N sampled tokens leave N - 1 counted. llama_perf_context never prints less than 1, so no time means none.
+    token does: N sampled tokens leave N - 1 counted. llama_perf_context never prints less than 1, so no time
+    means none.
     """
     if timing.ms == 0.0:
         return 0

@@ -1,0 +1,152 @@
+"""Gates: checks that withhold a number from the tables and say why. The number itself stays in the data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from pocketvlm.analyse import records
+from pocketvlm.analyse.metrics import SENSED
+from pocketvlm.errors import ConfigError
+from pocketvlm.frameworks import JUDGED
+
+THRESHOLDS = (
+    "min_sensor_coverage_percent",
+    "min_samples_per_phase",
+    "min_phase_ms",
+    "agreement_percent",
+    "agreement_ms",
+    "max_probe_cpu_percent",
+    "max_wake_late_p99_ms",
+)
+
+Row = dict[str, Any]
+# What describes the check itself stays visible, or nobody could see by how much it failed.
+_EVIDENCE = (
+    "agreement.",
+    "reported.",
+    "token_budget",
+    "tokens",
+    "sensor_coverage",
+    "probe_cpu",
+    "wake_late_",
+)
+
+
+def _evidence(metric: str) -> bool:
+    return metric.startswith(_EVIDENCE) and not metric.startswith("tokens_per_second")
+
+
+def judge(metrics: pa.Table, thresholds: Mapping[str, float]) -> pa.Table:
+    """Return the metrics with a gate each: empty, or why the number is withheld from the tables.
+
+    Args:
+        metrics: the record `metrics`.
+        thresholds: some of THRESHOLDS; a gate whose threshold is absent is open.
+
+    Raises:
+        ConfigError: an unknown threshold, or only one of the two for agreement.
+    """
+    unknown = sorted(set(thresholds) - set(THRESHOLDS))
+    if unknown:
+        raise ConfigError(
+            f"unknown threshold {', '.join(unknown)}",
+            where="analysis.gates in config/config.yaml",
+            do=f"use some of {', '.join(THRESHOLDS)}",
+        )
+    if ("agreement_percent" in thresholds) != ("agreement_ms" in thresholds):
+        raise ConfigError(
+            "agreement_percent and agreement_ms belong together",
+            where="analysis.gates in config/config.yaml",
+            do="give both or neither",
+        )
+    rows: list[Row] = metrics.to_pylist()
+    by_run: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        row["gate"] = ""
+        by_run[row["run"]].append(row)
+    for of_run in by_run.values():
+        _judge_run(of_run, thresholds)
+    return records.table("judged", rows)
+
+
+def judge_file(metrics: str | Path, thresholds: Mapping[str, float], destination: str | Path) -> None:
+    """Judge the record `metrics` of a block and write `judged/<device>.parquet`; errors as `judge`."""
+    records.write(destination, "judged", judge(records.read(metrics, "metrics"), thresholds))
+
+
+def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
+    value = {(row["phase"], row["metric"]): row["value"] for row in rows}
+
+    def above(key: str, threshold: str) -> bool:
+        number = value.get(("run", key))
+        return threshold in thresholds and number is not None and number > thresholds[threshold]
+
+    tokens, budget = value.get(("decode", "tokens")), value.get(("decode", "token_budget"))
+    if budget is not None and tokens != budget:
+        _close(rows, f"the run sampled {_short(tokens)} tokens, its budget is {_short(budget)}")
+    if above("probe_cpu", "max_probe_cpu_percent"):
+        cost = value["run", "probe_cpu"]
+        limit = thresholds["max_probe_cpu_percent"]
+        _close(rows, f"the probe used {_short(cost)} % of a core, more than {_short(limit)} %")
+    if above("wake_late_p99", "max_wake_late_p99_ms"):
+        late, limit = value["run", "wake_late_p99"], thresholds["max_wake_late_p99_ms"]
+        _close(rows, f"wake-ups were {_short(late)} ms late (p99), more than {_short(limit)} ms")
+    sensed = [row for row in rows if row["metric"].startswith(SENSED)]
+    coverage = value.get(("run", "sensor_coverage"))
+    least = thresholds.get("min_sensor_coverage_percent")
+    if least is not None and coverage is not None and coverage < least:
+        _close(sensed, f"{_short(coverage)} % of the samples were taken, {_short(least)} % are needed")
+    fewest = thresholds.get("min_samples_per_phase")
+    if fewest is not None:
+        for row in sensed:
+            if row["samples"] is not None and row["value"] is not None and row["samples"] < fewest:
+                _close([row], f"{row['samples']} samples in the phase, {_short(fewest)} are needed")
+    shortest = thresholds.get("min_phase_ms")
+    if shortest is not None:
+        for row in rows:
+            length = value.get((row["phase"], "duration"))
+            rate = row["metric"] == "tokens_per_second" or row in sensed
+            if rate and length is not None and length < shortest:
+                _close([row], f"the phase lasted {_short(length)} ms, {_short(shortest)} ms are needed")
+    if "agreement_percent" in thresholds:
+        _judge_agreement(rows, value, thresholds["agreement_percent"], thresholds["agreement_ms"])
+
+
+def disagreement(agreement_percent: float | None, reported_ms: float | None) -> tuple[float, float] | None:
+    """Return by how many percent and milliseconds observed and reported differ, None where either is NA."""
+    if agreement_percent is None or reported_ms is None:
+        return None
+    return abs(agreement_percent), abs(agreement_percent) / 100.0 * reported_ms
+
+
+def _judge_agreement(
+    rows: list[Row], value: Mapping[tuple[str, str], float | None], percent: float, ms: float
+) -> None:
+    for row in rows:
+        prefix, _, counter = row["metric"].partition(".")
+        if prefix != "agreement" or counter not in JUDGED:
+            continue
+        differ = disagreement(row["value"], value.get((row["phase"], f"reported.{counter}")))
+        if differ is None or differ[0] <= percent or differ[1] <= ms:
+            continue
+        doubtful = [other for other in rows if other["phase"] in JUDGED[counter]]
+        _close(
+            doubtful,
+            f"observed and reported {counter} differ by {_short(differ[0])} % and {_short(differ[1])} ms, "
+            f"more than {_short(percent)} % and {_short(ms)} ms",
+        )
+
+
+def _close(rows: Iterable[Row], why: str) -> None:
+    for row in rows:
+        if not _evidence(row["metric"]):
+            row["gate"] = f"{row['gate']}; {why}" if row["gate"] else why
+
+
+def _short(number: float | None) -> str:
+    return "no" if number is None else f"{number:.4g}"

@@ -1,0 +1,184 @@
+"""Sensor values of a run as series in the unit that the device's identity gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pocketvlm.analyse.energy import Spans, counter_energy, difference, inside, integral, mean, unwrap
+from pocketvlm.analyse.raw import Floats, Ints, Run
+
+MIN_SAMPLES = 5
+"""A rate or a mean over fewer samples is not given."""
+
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, or why there is none, and how many samples it stands on."""
+
+    value: float | None
+    samples: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One sensor over a run: microseconds from its start and values in `unit`, unreadable ticks left out."""
+
+    name: str
+    quantity: str
+    component: str
+    unit: str
+    kind: str
+    t_us: Ints
+    values: Floats
+    wrap: float | None = None
+
+
+class Sensors:
+    """The series of one run, found by quantity and component.
+
+    Args:
+        run: the recorded run.
+        identity: the device's `identity.json`: sensors, scales and what is missing.
+    """
+
+    def __init__(self, run: Run, identity: Mapping[str, Any]) -> None:
+        self.wake_t_us, self.wake_late_us = run.wake_t_us, run.wake_late_us
+        self._missing: Sequence[Mapping[str, Any]] = identity.get("missing", [])
+        self._device = str(identity.get("id", "the device"))
+        self.series: list[Series] = []
+        for sensor in identity["sensors"]:
+            group = run.groups.get(sensor["group"])
+            if sensor["kind"] == "text" or group is None or sensor["name"] not in group.columns:
+                continue
+            scale = float(sensor["scale"])
+            raw = group.columns[sensor["name"]]
+            seen = np.isfinite(raw)
+            wrap = sensor.get("range")
+            self.series.append(
+                Series(
+                    name=sensor["name"],
+                    quantity=sensor["quantity"],
+                    component=sensor["component"],
+                    unit=sensor["unit"],
+                    kind=sensor["kind"],
+                    t_us=group.t_us[seen],
+                    values=raw[seen] * scale,
+                    wrap=None if wrap is None else float(wrap) * scale,
+                )
+            )
+
+    def find(self, quantity: str, prefix: str = "") -> list[Series]:
+        """Return the series of a quantity whose component begins with `prefix`, those ever read."""
+        return [
+            s
+            for s in self.series
+            if s.quantity == quantity and s.component.startswith(prefix) and s.t_us.size > 0
+        ]
+
+    def why_missing(self, *quantities: str, component: str = "") -> str:
+        """Return why a quantity has no series: the identity's own reason where it gives one."""
+        for quantity in quantities:
+            for entry in self._missing:
+                if entry.get("quantity") == quantity and str(entry.get("component", "")).startswith(
+                    component
+                ):
+                    return str(entry.get("reason", ""))[:300] or f"{quantity} is missing"
+        named = [
+            s.name for s in self.series if s.quantity in quantities and s.component.startswith(component)
+        ]
+        if named:
+            return f"{', '.join(named[:3])} could not be read during the run"
+        return f"{self._device} names no sensor of {quantities[0]}"
+
+    def mean(self, series: Series, spans: Spans, factor: float = 1.0) -> Value:
+        """Return the time-weighted mean of a gauge over spans."""
+        count = int(np.count_nonzero(inside(series.t_us, spans)))
+        if count < MIN_SAMPLES:
+            return _few(count)
+        return Value(mean(series.t_us, series.values, spans) * factor, count)
+
+    def extreme(self, series: Sequence[Series], spans: Spans, *, smallest: bool = False) -> Value:
+        """Return the largest (or smallest) value within spans over all series; samples of the densest."""
+        seen = [s.values[inside(s.t_us, spans)] for s in series]
+        count = max(v.size for v in seen)
+        if count < MIN_SAMPLES:
+            return _few(count)
+        joined = np.concatenate(seen)
+        return Value(float(joined.min() if smallest else joined.max()), count)
+
+    def at(self, series: Sequence[Series], t_us: int) -> float:
+        """Return the largest of the series' values at a moment, interpolated."""
+        return max(float(np.interp(t_us, s.t_us, s.values)) for s in series)
+
+    def utilisation(self, quantity: str, components: Sequence[str], spans: Spans) -> Value:
+        """Return the increase of summed CPU-time counters over spans, in percent of one core."""
+        parts = [s for s in self.find(quantity) if s.component in components]
+        if not parts:
+            return Value(None, 0, self.why_missing(quantity))
+        total = 0.0
+        counts = []
+        for part in parts:
+            count = int(np.count_nonzero(inside(part.t_us, spans)))
+            if count < MIN_SAMPLES:
+                return _few(count)
+            values = unwrap(part.values, part.wrap)
+            if values is None:
+                return Value(None, count, f"the counter {part.name} went back")
+            increase, seconds = difference(part.t_us, values, spans)
+            if seconds <= 0:
+                return Value(None, count, f"{part.name} was not read during the phase")
+            total += 100.0 * increase / seconds
+            counts.append(count)
+        return Value(total, min(counts))
+
+    def energy(self, spans: Spans) -> Value:
+        """Return joules over spans: battery voltage x current, else the RAPL packages and memory.
+
+        Packages contain their cores, and `psys` contains everything: nested domains are not added.
+        """
+        current = self.find("current", "battery")
+        voltage = self.find("voltage", "battery")
+        if current and voltage:
+            t_us = current[0].t_us
+            count = int(np.count_nonzero(inside(t_us, spans)))
+            if count < MIN_SAMPLES:
+                return _few(count)
+            power = current[0].values * np.interp(t_us, voltage[0].t_us, voltage[0].values)
+            return Value(integral(t_us, power, spans), count)
+        domains = [*self.find("energy", "rapl.package"), *self.find("energy", "rapl.dram")]
+        if not domains:
+            return Value(None, 0, self.why_missing("power", "current", "voltage", "energy"))
+        total = 0.0
+        counts = []
+        for domain in domains:
+            counts.append(int(np.count_nonzero(inside(domain.t_us, spans))))
+            if counts[-1] < MIN_SAMPLES:
+                return _few(counts[-1])
+            values = unwrap(domain.values, domain.wrap)
+            if values is None:
+                return Value(
+                    None, counts[-1], f"the counter {domain.name} went back and its range is not known"
+                )
+            joules = counter_energy(domain.t_us, values, spans)
+            if joules is None:
+                return Value(None, counts[-1], f"{domain.name} was not read during the phase")
+            total += joules
+        return Value(total, min(counts))
+
+    def wake_late(self, spans: Spans, percentile: float) -> Value:
+        """Return a percentile of the wake-up lateness within spans, in milliseconds."""
+        late = self.wake_late_us[inside(self.wake_t_us, spans)]
+        if late.size < MIN_SAMPLES:
+            return _few(int(late.size))
+        return Value(float(np.percentile(late, percentile)) * 1e-3, int(late.size))
+
+
+def _few(count: int) -> Value:
+    return Value(None, count, f"{count} samples in the phase, {MIN_SAMPLES} are needed")

@@ -1,0 +1,138 @@
+"""Aggregate: the judged metrics of all devices become `runs.parquet` and `cells.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketvlm.analyse import records
+from pocketvlm.analyse.stats import summarise
+from pocketvlm.errors import IntegrityError
+from pocketvlm.provenance import atomic_file, read_json
+
+Row = dict[str, Any]
+
+
+def aggregate(
+    judged: Sequence[str | Path],
+    blocks: Sequence[str | Path],
+    cells: str | Path,
+    destination: str | Path,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> None:
+    """Write `runs.parquet` and `cells.csv` of an experiment into a folder.
+
+    Args:
+        judged: `judged/<device>.parquet` of every device.
+        blocks: `blocks/<device>.json` of the same devices, in the same order.
+        cells: `cells.json`.
+        destination: the folder to write to.
+        resamples, confidence, seed: of the bootstrap interval on the median.
+
+    Raises:
+        IntegrityError: a record, an index and the experiment do not fit together.
+    """
+    study = read_json(cells)
+    by_cell = {cell["cell"]: cell for cell in study["cells"]}
+    rows: list[Row] = []
+    for record, block in zip(judged, blocks, strict=True):
+        rows += _joined(record, read_json(block), by_cell, study["experiment"])
+    order = {cell: number for number, cell in enumerate(by_cell)}
+    rows.sort(key=lambda r: (order[r["cell"]], r["round"], r["position"], r["run"], r["phase"], r["metric"]))
+    folder = Path(destination)
+    records.write(folder / "runs.parquet", "runs", records.table("runs", rows))
+    summaries = _summaries(rows, resamples=resamples, confidence=confidence, seed=seed)
+    with atomic_file(folder / "cells.csv") as stream:
+        writer = csv.DictWriter(stream, records.CELLS_CSV, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(summaries)
+
+
+def _joined(
+    record: str | Path, block: Mapping[str, Any], cells: Mapping[str, Mapping[str, Any]], experiment: str
+) -> list[Row]:
+    """Return the judged metrics of the measured runs, with their place in the plan and their cell's columns."""
+    entries = {entry["run"]: entry for entry in block["runs"]}
+    rows: list[Row] = []
+    seen = set()
+    for row in records.read(record, "judged").to_pylist():
+        entry = entries.get(row["run"])
+        if entry is None:
+            raise _misfit(f"run {row['run']} is in no block", record)
+        seen.add(row["run"])
+        if entry["role"] != "measured":
+            continue
+        cell = cells.get(entry["cell"])
+        if cell is None:
+            raise _misfit(f"cell {entry['cell']!r} is not in the experiment", record)
+        rows.append(
+            {
+                "experiment": experiment,
+                "cell": entry["cell"],
+                **{name: cell[name] for name in records.CELL_COLUMNS},
+                "key": row["run"].split("/")[0],
+                "round": entry["round"],
+                "position": entry["position"],
+                **row,
+            }
+        )
+    lost = sorted(set(entries) - seen)
+    if lost:
+        raise _misfit(f"{len(lost)} runs of the block have no metrics, such as {lost[0]}", record)
+    return rows
+
+
+def _misfit(what: str, path: str | Path) -> IntegrityError:
+    return IntegrityError(what, where=str(path), do="delete the record: the workflow makes it again")
+
+
+def _summaries(rows: Sequence[Row], *, resamples: int, confidence: float, seed: int) -> list[Row]:
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["cell"], row["phase"], row["metric"]].append(row)
+    found = []
+    for (cell, phase, metric), group in groups.items():
+        passed = [row["value"] for row in group if row["value"] is not None and not row["gate"]]
+        summary = summarise(
+            np.array(passed, dtype=np.float64),
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+            name=f"{cell}|{phase}|{metric}",
+        )
+        first = group[0]
+        found.append(
+            {
+                **{name: first[name] for name in ("experiment", "cell", *records.CELL_COLUMNS)},
+                "phase": phase,
+                "metric": metric,
+                "unit": first["unit"],
+                **{name: _text(value) for name, value in summary.__dict__.items()},
+                "gate": _why(group),
+            }
+        )
+    return found
+
+
+def _why(group: Sequence[Row]) -> str:
+    """Return why runs are missing from a row: the reasons of NA and the gates, with how many runs each."""
+    reasons: Counter[str] = Counter(
+        row["gate"] or row["reason"] for row in group if row["gate"] or row["value"] is None
+    )
+    if len(reasons) == 1 and reasons.total() == len(group):
+        return next(iter(reasons))
+    return "; ".join(f"{count} of {len(group)} runs: {why}" for why, count in sorted(reasons.items()))
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.9g}"
