@@ -79,10 +79,16 @@ class Plain(Display):
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        self.running = False
+
+    def begin(self, total: int, from_jobs: Callable[[str], None]) -> None:
+        self.running = True
 
     def line(self, text: str, tone: Tone = Tone.PLAIN) -> None:
+        # What is said before any job (lints, mistakes in the configuration) needs no time.
+        clock = time.strftime("%H:%M:%S ") if self.running else ""
         for each in text.splitlines() or [""]:
-            self._write(f"{time.strftime('%H:%M:%S')} {each}\n")
+            self._write(f"{clock}{each}\n")
 
     def _write(self, text: str) -> None:
         # A reader that went away (`snakemake | head`) must not end a measurement.

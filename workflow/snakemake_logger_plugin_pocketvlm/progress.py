@@ -21,6 +21,7 @@ _NOISE = re.compile(
     r"|Using shell: .*"
     r"|Select jobs to execute\.\.\."
     r"|Execute \d+ jobs\.\.\."
+    r"|(Moving|Symlinking|Copying) output file .* cache\."
     r"|Shutting down, this might take some time\."
     r"|Complete log\(s\): .*"
     r"|Elapsed time: .*",
@@ -34,6 +35,9 @@ _ECHO = re.compile(
     r"|Exiting because a job execution failed\.",
     re.DOTALL,
 )
+
+# How `pocketvlm.stage` ends a job after SIGHUP, Ctrl-C and SIGTERM.
+_INTERRUPTED = re.compile(r"returned non-zero exit status (129|130|143)\b")
 
 _IN_RULE = re.compile(r'\w+ in rule (?P<rule>\w+)(?: in file "[^"]*", line \d+)?(?P<rest>.*)', re.DOTALL)
 
@@ -59,6 +63,7 @@ class Progress:
         self.total = 0
         self.began = time.monotonic()
         self.complete_log = ""
+        self.interrupted = False
         self.closed = False
         # Jobs inherit the environment: whether somebody reads their stderr.
         os.environ[stage.PROGRESS_VARIABLE] = "1" if display.reads_jobs else "0"
@@ -127,6 +132,11 @@ class Progress:
         self.display.line(f"{self.done} of {self.total} jobs done{failed}, after {took}.", Tone.BAD)
         if self.complete_log:
             self.display.line(self.complete_log)
+        if self.interrupted:
+            self.display.line(
+                "Interrupted. Run the same command again to go on; finished runs are kept.", Tone.BAD
+            )
+            return
         explained = stage.recorded_logs()
         for job in self.failed.values():
             if job.log not in explained:
@@ -214,6 +224,7 @@ class Progress:
             return
         if record.levelno >= ERROR:
             if _ECHO.match(text):
+                self.interrupted = self.interrupted or _INTERRUPTED.search(text) is not None
                 return
             self._blame(text)
         tone = (
