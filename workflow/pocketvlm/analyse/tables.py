@@ -59,7 +59,7 @@ def aggregate(
 def _joined(
     record: str | Path, block: Mapping[str, Any], cells: Mapping[str, Mapping[str, Any]], experiment: str
 ) -> list[Row]:
-    """Return the judged metrics of the measured runs, with their place in the plan and their cell's columns."""
+    """Return the judged metrics of the measured runs, with their place in the plan and their cell."""
     entries = {entry["run"]: entry for entry in block["runs"]}
     rows: list[Row] = []
     seen = set()
