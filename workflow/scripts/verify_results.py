@@ -1,0 +1,24 @@
+"""Recompute hashes and tables from the raw runs, and say what differs."""
+
+from pocketvlm.analyse.verify import verify
+from pocketvlm.errors import IntegrityError
+from pocketvlm.stage import stage
+
+with stage(snakemake) as log:
+    differences = verify(
+        snakemake.params.experiment,
+        snakemake.params.results,
+        snakemake.input.cells,
+        thresholds=snakemake.params.gates,
+        bootstrap=snakemake.params.bootstrap,
+        devices=snakemake.params.devices,
+    )
+    for difference in differences:
+        log.warning("%s: %s", difference.path, difference.what)
+    if differences:
+        raise IntegrityError(
+            f"{len(differences)} of the files of {snakemake.params.experiment} are not what the raw runs give",
+            where=differences[0].path,
+            do="Restore the raw runs, or remove the derived files so that they are made again",
+        )
+    log.info("every hash, record and table of %s is what its raw runs give", snakemake.params.experiment)
