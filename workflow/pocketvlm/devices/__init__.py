@@ -1,0 +1,41 @@
+"""Devices: what they are, how to reach them, and how files and commands get there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pocketvlm.devices.base import Device
+
+
+@contextlib.contextmanager
+def open_device(config: Mapping[str, Any], *, results: Path) -> Iterator[Device]:
+    """Reach a device: connect to a phone, take the lease of an emulated one, or use this machine.
+
+    Args:
+        config: the device's file of `config/devices`.
+        results: folder of the results, below which this machine keeps what other devices get pushed.
+
+    Raises:
+        DeviceError, TransientDeviceError: it is not there, or not ready.
+        ProvisionError: what makes the emulated phone cannot be had here.
+    """
+    # Imported here because the phone's own processes import this package and need none of it.
+    if config["kind"] == "local":
+        from pocketvlm.devices.base import substitute
+        from pocketvlm.devices.local import LocalDevice
+
+        folder = substitute(config["remote_dir"], {"results": str(results.absolute())})
+        yield LocalDevice(config["id"], Path(folder))
+    elif config["kind"] == "emulated":
+        from pocketvlm.devices.emulated.lease import lease
+
+        with lease(config) as phone:
+            yield phone
+    else:
+        from pocketvlm.devices.adb import connect
+
+        yield connect(config)

@@ -44,7 +44,7 @@ def device_lock(
     Raises:
         TransientDeviceError: another process still held it at the deadline.
     """
-    with _held(_lock_file(f"device-{device_id}"), f"device {device_id}", deadline, report):
+    with hold(_lock_file(f"device-{device_id}"), f"device {device_id}", deadline, report):
         yield
 
 
@@ -55,7 +55,7 @@ def host_lock(*, deadline: float | None = None, report: Callable[[str], None] = 
     Raises:
         TransientDeviceError: another process still held them at the deadline.
     """
-    with _held(_lock_file("host"), "this machine's cores", deadline, report):
+    with hold(_lock_file("host"), "this machine's cores", deadline, report):
         yield
 
 
@@ -91,7 +91,21 @@ def _lock_file(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _held(path: Path, what: str, deadline: float | None, report: Callable[[str], None]) -> Iterator[None]:
+def hold(
+    path: Path, what: str, deadline: float | None = None, report: Callable[[str], None] = _say
+) -> Iterator[int]:
+    """Hold a lock file, and give its descriptor: who inherits it keeps the lock after this process.
+
+    Args:
+        path: the file, made if it is not there.
+        what: what it stands for, for the messages.
+        deadline: seconds to wait for another holder; None waits as long as it takes.
+        report: takes lines about the wait.
+
+    Raises:
+        TransientDeviceError: another process still held it at the deadline.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     # A descriptor is not inheritable, so no child keeps the lock when this process ends.
     with path.open("a+") as stream:
@@ -116,7 +130,7 @@ def _held(path: Path, what: str, deadline: float | None, report: Callable[[str],
         if reported is not None:
             report(f"{what} is free after {time.monotonic() - started:.0f} s")
         _sign(stream)
-        yield
+        yield stream.fileno()
 
 
 def _sign(stream: IO[str]) -> None:
