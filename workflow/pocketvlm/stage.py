@@ -164,7 +164,9 @@ def sentence(record: Mapping[str, Any]) -> str:
     device = f" on {clean(record['device'])}" if record.get("device") else ""
     where = f" ({clean(record['where'])})" if record.get("where") else ""
     log = f" Log: {record['log']}" if record.get("log") else ""
-    return f"{record['rule']}{device} failed: {clean(record['what'])}{where}. {clean(record['do'])}.{log}"
+    do = clean(record["do"])
+    stop = "" if do.endswith((".", "?", "!")) else "."
+    return f"{record['rule']}{device} failed: {clean(record['what'])}{where}. {do}{stop}{log}"
 
 
 def report_failures(results: str | os.PathLike[str] = RESULTS) -> None:
