@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pocketvlm.errors import DeviceError
+
+# Called with the bytes sent so far.
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,6 @@ class Result:
     status: int
     stdout: str
     stderr: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file below a pulled folder: its path relative to the folder and its size in bytes."""
-
-    path: str
-    size: int
 
 
 class Process(Protocol):
@@ -128,13 +123,6 @@ class Device(Protocol):
 
     def free_space(self, path: str) -> int:
         """Return how many bytes a file below an existing folder could take."""
-
-
-class Progress(Protocol):
-    """Called while a file is sent."""
-
-    def __call__(self, sent: int) -> None:
-        """Take note that so many bytes are sent."""
 
 
 def substitute(text: str, places: Mapping[str, str]) -> str:
