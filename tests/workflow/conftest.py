@@ -37,7 +37,7 @@ cells:
     model: synthetic-llava-nano
     quantisation: Q8_0
     workload: other
-    settings: {threads: 2}
+    settings: {threads: 1, batch: 512}
 """
 
 

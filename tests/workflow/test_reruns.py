@@ -86,7 +86,7 @@ def new_runs(project: Project, before: dict[str, dict[str, object]]) -> Counter[
 
 def test_a_setting_measures_exactly_its_cell(rerun: Project) -> None:
     before = rerun.raw_runs()
-    rerun.edit("config/experiments/micro.yaml", "settings: {threads: 2}", "settings: {threads: 1}")
+    rerun.edit("config/experiments/micro.yaml", "batch: 512", "batch: 256")
     assert rerun.snakemake("all").returncode == 0
     assert list(new_runs(rerun, before).values()) == [2]
     assert "Q8_0" in next(iter(new_runs(rerun, before)))

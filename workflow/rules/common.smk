@@ -1,6 +1,7 @@
 """What the rules share: the resolved experiment, wildcard constraints, and which files belong to what."""
 
 import os
+import sys
 from pathlib import Path
 
 from pocketvlm import stage
@@ -14,13 +15,13 @@ with stage.config_errors():
     STUDY = study.load(config)
 
 EXPERIMENT = f"results/{STUDY.name}"
+RAW = "results/raw"
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
 HOST = host_target()
 
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
-OUTPUT_CACHE = cache.cache_root() / "outputs"
-os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(OUTPUT_CACHE))
+OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(cache.cache_root() / "outputs")))
 if workflow.is_main_process:
     cache.prepare(OUTPUT_CACHE)
 
@@ -79,33 +80,79 @@ def weights_files(cell):
     return {"model": f"{folder}/model-{cell.quantisation}.gguf", "mmproj": f"{folder}/mmproj-f16.gguf"}
 
 
-def device_cells(wildcards):
-    return STUDY.cells_of(wildcards.device)
+def bundles_of(device):
+    """The bundles that a device runs, the probe's last."""
+    frameworks = sorted({f"results/bundles/{cell.bundle}" for cell in STUDY.cells_of(device)})
+    return [*frameworks, f"results/bundles/probe-{STUDY.devices[device]['target']}"]
 
 
-def device_bundles(wildcards):
-    return sorted({f"results/bundles/{cell.bundle}" for cell in device_cells(wildcards)})
+def block_files_of(device):
+    """Every file that a device's block is made of."""
+    cells = STUDY.cells_of(device)
+    return {
+        "identity": f"results/devices/{device}/identity.json",
+        "bundles": bundles_of(device),
+        "weights": sorted({path for cell in cells for path in weights_files(cell).values()}),
+        "images": sorted({STUDY.workloads[cell.workload]["image_path"] for cell in cells}),
+    }
 
 
-def device_weights(wildcards):
-    return sorted({path for cell in device_cells(wildcards) for path in weights_files(cell).values()})
+def block_files(wildcards):
+    return block_files_of(wildcards.device)
 
 
-def device_images(wildcards):
-    return sorted({STUDY.workloads[cell.workload]["image_path"] for cell in device_cells(wildcards)})
+def block_of(device):
+    """How a device's block is measured, in plain values: a change of one of them looks at the block again."""
+    return {
+        "experiment": STUDY.name,
+        "device": STUDY.devices[device],
+        "probe": bundles_of(device)[-1],
+        "protocol": {
+            name: STUDY.experiment[name]
+            for name in ("repeats", "warmups", "idle_s", "deadline_s", "order_seed")
+        },
+        "cells": [
+            {
+                "cell": cell.id,
+                "adapter": STUDY.frameworks[cell.framework]["adapter"],
+                "version": cell.version,
+                "bundle": f"results/bundles/{cell.bundle}",
+                "weights": weights_files(cell),
+                "workload": STUDY.workloads[cell.workload],
+                "model": {"chat_template": STUDY.models[cell.model]["chat_template"]},
+                "settings": dict(cell.settings),
+                "quirks": STUDY.frameworks[cell.framework]["versions"][cell.version].get("quirks", {}),
+            }
+            for cell in STUDY.cells_of(device)
+        ],
+    }
 
 
-def device_probe(wildcards):
-    return f"results/bundles/probe-{STUDY.devices[wildcards.device]['target']}"
+def block(wildcards):
+    return block_of(wildcards.device)
+
+
+def device_config(wildcards):
+    return STUDY.devices[wildcards.device]
 
 
 def device_threads(wildcards):
     """All cores when the device's cores are this machine's, so that no other job disturbs the runs."""
-    return workflow.cores if STUDY.devices[wildcards.device]["host_cores"] else 1
+    return workflow.cores if device_config(wildcards)["host_cores"] else 1
 
 
-def blocks(pattern, **wildcards):
-    return expand(pattern, device=DEVICES, **wildcards)
+def each_device(pattern):
+    return expand(pattern, device=DEVICES)
+
+
+def cell_files(wildcards):
+    """Where the records of a cell are: those of its device."""
+    device = CELLS[wildcards.cell].device
+    return {
+        "samples": f"{EXPERIMENT}/records/{device}/samples.parquet",
+        "phases": f"{EXPERIMENT}/records/{device}/phases.parquet",
+        "identity": f"results/devices/{device}/identity.json",
+    }
 
 
 def tables(*names):
@@ -113,7 +160,7 @@ def tables(*names):
 
 
 def figures():
-    names = ["phases", "throughput", "energy", *[f"timeline.{cell}" for cell in CELLS]]
+    names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in CELLS]]
     return expand(EXPERIMENT + "/figures/{name}.{ending}", name=names, ending=["svg", "png"])
 
 

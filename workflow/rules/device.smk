@@ -13,6 +13,6 @@ rule identify_device:
     log:
         "results/logs/identify_device.{device}.log",
     params:
-        device=lambda wildcards: STUDY.devices[wildcards.device],
+        device=device_config,
     script:
         "../scripts/identify_device.py"

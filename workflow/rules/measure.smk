@@ -20,13 +20,13 @@ rule resolve_experiment:
 rule measure_block:
     """Measure on one device the runs that the raw store lacks, and list those that belong to the experiment."""
     input:
-        unpack(measure_inputs),
+        unpack(block_files),
     output:
         index=EXPERIMENT + "/blocks/{device}.json",
     log:
         f"results/logs/{STUDY.name}.measure_block.{{device}}.log",
     params:
-        block=measure_params,
+        block=block,
     threads: device_threads
     script:
         "../scripts/measure_block.py"
@@ -35,13 +35,11 @@ rule measure_block:
 rule remeasure:
     """Measure every run of the experiment anew, whatever the raw store has; `all` then uses the new runs."""
     input:
-        [path for device in DEVICES for path in measure_inputs_of(device)],
+        [block_files_of(device).values() for device in DEVICES],
     log:
         f"results/logs/{STUDY.name}.remeasure.log",
     params:
-        blocks={
-            f"{EXPERIMENT}/blocks/{device}.json": measure_params_of(device) for device in DEVICES
-        },
+        blocks={f"{EXPERIMENT}/blocks/{device}.json": block_of(device) for device in DEVICES},
     threads: workflow.cores
     script:
         "../scripts/remeasure.py"

@@ -17,7 +17,7 @@ with stage(snakemake) as log:
         log.warning("%s: %s", difference.path, difference.what)
     if differences:
         raise IntegrityError(
-            f"{len(differences)} of the files of {snakemake.params.experiment} are not what the raw runs give",
+            f"{len(differences)} files of {snakemake.params.experiment} are not what the raw runs give",
             where=differences[0].path,
             do="Restore the raw runs, or remove the derived files so that they are made again",
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pocketvlm import frameworks
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.errors import ConfigError
 from pocketvlm.provenance import sha256_json
@@ -199,6 +200,8 @@ def _check_names(values: Mapping[str, Any], tables: Mapping[str, Mapping[str, An
     framework = _entry(tables["frameworks"], values["framework"], f"{place}.framework", "framework")
     _entry(framework["versions"], values["version"], f"{place}.version", f"version of {values['framework']}")
     _entry(framework["backends"], values["backend"], f"{place}.backend", f"backend of {values['framework']}")
+    adapter = frameworks.command(framework["adapter"])
+    adapter.resolve_settings(values["settings"], where=f"{place}.settings")
     model = _entry(tables["models"], values["model"], f"{place}.model", "model")
     known = list(model["quantisations"])
     if values["quantisation"] not in known:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,51 @@ class Protocol:
     idle_s: int
     deadline_s: int
     order_seed: int
+
+
+def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool = False) -> None:
+    """Measure a block given in plain values, as a rule's parameters have it.
+
+    Args:
+        block: experiment, device (its config), probe (a folder), protocol, and cells (fields of CellFiles).
+        results, index, again: as `measure_block`.
+    """
+    cells = [
+        CellFiles(
+            **{
+                **cell,
+                "bundle": Path(cell["bundle"]),
+                "weights": {role: Path(path) for role, path in cell["weights"].items()},
+            }
+        )
+        for cell in block["cells"]
+    ]
+    measure_block(
+        experiment=block["experiment"],
+        device_config=block["device"],
+        identity=read_json(results / "devices" / block["device"]["id"] / "identity.json"),
+        cells=cells,
+        probe=Path(block["probe"]),
+        protocol=Protocol(**block["protocol"]),
+        results=results,
+        index=index,
+        again=again,
+    )
+
+
+@contextmanager
+def hold(config: Mapping[str, Any], results: Path) -> Iterator[Device]:
+    """Open a device with nobody else on it: the locks first, then the device.
+
+    Args:
+        config: the device's file of `config/devices`.
+        results: folder of results.
+    """
+    with ExitStack() as stack:
+        if config["host_cores"]:
+            stack.enter_context(host_lock())
+        stack.enter_context(device_lock(config["id"]))
+        yield stack.enter_context(open_device(config, results=results))
 
 
 def measure_block(
@@ -105,11 +150,7 @@ def _measure(
     results: Path,
 ) -> None:
     idle = idle_job(identity, probe, protocol.idle_s)
-    with ExitStack() as stack:
-        if device_config["host_cores"]:
-            stack.enter_context(host_lock())
-        stack.enter_context(device_lock(device_config["id"]))
-        device = stack.enter_context(open_device(device_config, results=results))
+    with hold(device_config, results) as device:
         _check_identity(device, device_config, identity)
         runner = Runner(
             device, identity, probe, protocol.deadline_s, RawStore(results / "raw"), results / "failed"

@@ -73,16 +73,7 @@ def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
         quirks=cell.quirks,
         image_name=Path(cell.workload["image_path"]).name,
     )
-    files: dict[str, Path] = {}
-    for word in argv:
-        match = _PLACEHOLDER.fullmatch(word)
-        if match:
-            kind, name = match.groups()
-            files[word] = {
-                "bundle": lambda name: cell.bundle / name,
-                "weights": lambda name: cell.weights[name],
-                "workload": lambda name: Path(cell.workload["image_path"]),
-            }[kind](name)
+    files = {word: path for word in argv if (path := _file_of(word, cell))}
     workload = {name: value for name, value in cell.workload.items() if name != "image_path"}
     key_inputs = {
         **_device_inputs(identity, probe),
@@ -94,6 +85,18 @@ def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
         "settings": dict(cell.settings),
     }
     return Job(tuple(argv), files, key_inputs)
+
+
+def _file_of(word: str, cell: CellFiles) -> Path | None:
+    match = _PLACEHOLDER.fullmatch(word)
+    if not match:
+        return None
+    kind, name = match.groups()
+    if kind == "bundle":
+        return cell.bundle / name
+    if kind == "weights":
+        return cell.weights[name]
+    return Path(cell.workload["image_path"])
 
 
 def idle_job(identity: Mapping[str, Any], probe: Path, seconds: int) -> Job:

@@ -1,4 +1,7 @@
-"""The probe's sensor list, written from a device's identity (docs/formats.md, "The sensor list of the probe")."""
+"""The probe's sensor list, written from a device's identity.
+
+The format is in docs/formats.md, "The sensor list of the probe".
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from pocketvlm.errors import ConfigError
 from pocketvlm.provenance import atomic_file
 
-# The limits are the probe's own (workflow/probe/sensors.h, extract.h): what passes here is never refused there.
+# The limits are the probe's own (workflow/probe/sensors.h, extract.h): what passes here is not refused there.
 _NAME = re.compile(r"[a-z0-9_.-]{1,100}")
 _SELECT = re.compile(
     r"first|text|field:\d{1,4}|stat:[1-9]\d{0,3}|line:[^\s\0]{1,63}:\d{1,4}|ioctl:(0[xX])?[0-9a-fA-F]{1,8}",
@@ -24,8 +27,8 @@ def text(identity: Mapping[str, Any], *, where: str = "identity.json") -> str:
     """Return the sensor list of a device.
 
     Args:
-        identity: the content of identity.json; its `groups` give the periods, its `sensors` are listed group by group,
-            each group's in their own order. A group without sensors is left out.
+        identity: the content of identity.json; its `groups` give the periods, its `sensors` are listed
+            group by group, each group's in their own order. A group without sensors is left out.
         where: the file that the messages name.
 
     Raises:
@@ -39,9 +42,7 @@ def text(identity: Mapping[str, Any], *, where: str = "identity.json") -> str:
         name, group = str(sensor["name"]), sensor["group"]
         path, select = str(sensor["path"]), str(sensor["select"])
         _check(_is_name(name), f"the sensor's name is {name!r}", place, _NAME_RULE)
-        _check(
-            name not in seen, f"the sensor {name} stands there twice", place, "Give each sensor its own name"
-        )
+        _check(name not in seen, f"the sensor {name} stands there twice", place, "Give each its own name")
         _check(group in members, f"{name} belongs to an unknown group {group!r}", place, "Add it to groups")
         _check_path(name, path, place)
         _check_select(name, select, place)

@@ -1,0 +1,39 @@
+"""The figures of an experiment, each as SVG and PNG.
+
+results/<experiment>/figures/{phases,throughput,energy}.{svg,png}
+results/<experiment>/figures/timeline-<cell>.{svg,png}
+"""
+
+
+rule draw_timeline:
+    """Utilisation, temperature and power over time of one cell, phases shaded."""
+    input:
+        unpack(cell_files),
+        runs=f"{EXPERIMENT}/tables/runs.parquet",
+        cells=f"{EXPERIMENT}/cells.json",
+    output:
+        multiext(EXPERIMENT + "/figures/timeline-{cell}", ".svg", ".png"),
+    log:
+        f"results/logs/{STUDY.name}.draw_timeline.{{cell}}.log",
+    params:
+        code=code_hash("analyse/figures"),
+    script:
+        "../scripts/draw_timeline.py"
+
+
+rule draw_summary:
+    """The cells side by side: phases, tokens per second, energy and temperature."""
+    input:
+        runs=f"{EXPERIMENT}/tables/runs.parquet",
+        summary=f"{EXPERIMENT}/tables/cells.csv",
+        cells=f"{EXPERIMENT}/cells.json",
+    output:
+        multiext(EXPERIMENT + "/figures/{figure}", ".svg", ".png"),
+    log:
+        f"results/logs/{STUDY.name}.draw_summary.{{figure}}.log",
+    params:
+        code=code_hash("analyse/figures"),
+    wildcard_constraints:
+        figure="phases|throughput|energy",
+    script:
+        "../scripts/draw_summary.py"

@@ -1,0 +1,61 @@
+"""The report, and the check that everything is what the raw runs give.
+
+results/<experiment>/report/rulegraph.dot
+results/<experiment>/report/index.html
+"""
+
+
+rule graph_rules:
+    """The workflow's own rule graph, as it is for this experiment."""
+    input:
+        rules=["Snakefile", *sorted(str(path) for path in Path("workflow/rules").glob("*.smk"))],
+    output:
+        graph=f"{EXPERIMENT}/report/rulegraph.dot",
+    log:
+        f"results/logs/{STUDY.name}.graph_rules.log",
+    params:
+        experiment=STUDY.name,
+    script:
+        "../scripts/graph_rules.py"
+
+
+rule render_report:
+    """One page that a person can read: what was measured, on what, and where each number comes from."""
+    input:
+        templates=sorted(str(path) for path in Path("workflow/report").rglob("*") if path.is_file()),
+        figures=figures(),
+        runs=f"{EXPERIMENT}/tables/runs.parquet",
+        summary=f"{EXPERIMENT}/tables/cells.csv",
+        cells=f"{EXPERIMENT}/cells.json",
+        indexes=each_device(EXPERIMENT + "/blocks/{device}.json"),
+        answers=each_device(EXPERIMENT + "/records/{device}/answers.parquet"),
+        identities=each_device("results/devices/{device}/identity.json"),
+        bundles=[path for device in DEVICES for path in bundles_of(device)],
+        graph=f"{EXPERIMENT}/report/rulegraph.dot",
+    output:
+        page=report_page(),
+    log:
+        f"results/logs/{STUDY.name}.render_report.log",
+    params:
+        raw=RAW,
+        on_device=["identify_device", "measure_block"],
+        code=code_hash("analyse/report", "analyse/dag.py"),
+    script:
+        "../scripts/render_report.py"
+
+
+rule verify:
+    """Recompute every hash, record and table from the raw runs and say what differs."""
+    input:
+        tables("runs.parquet", "cells.csv"),
+        cells=f"{EXPERIMENT}/cells.json",
+    log:
+        f"results/logs/{STUDY.name}.verify.log",
+    params:
+        experiment=STUDY.name,
+        results="results",
+        devices=DEVICES,
+        gates=STUDY.analysis["gates"],
+        bootstrap=STUDY.analysis["bootstrap"],
+    script:
+        "../scripts/verify_results.py"
