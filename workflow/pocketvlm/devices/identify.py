@@ -1,0 +1,159 @@
+"""What a device is: identity.json of docs/formats.md, found by asking the device itself.
+
+An identity is part of the key of every run, so two looks at one device must give the same: it holds no sample
+values, no ports, and no path of this machine where a name will do (`{sysfs_root}`, `{qemu}`; `Device.places`
+says what they stand for).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pocketvlm.devices.base import Device, run
+from pocketvlm.devices.sensors import Found, find
+from pocketvlm.errors import DeviceError
+
+# By the ABI (sysfs-class-power) current_now is in uA and negative while the battery discharges.
+_CURRENT_SCALE = -1e-6
+_NOTICE = (
+    "emulated: arm64 code under qemu-user on this machine, behind a real adbd, with modelled sensors; "
+    "no number here is a phone's"
+)
+
+# One line a file: `R<tab>path<tab>first line` where it can be read, `D<tab>path` where it is there and
+# cannot. It uses nothing that toybox and mksh of a phone lack.
+_SCRIPT = r"""
+root=$1
+show() {
+    for file in "$@"; do
+        [ -e "$file" ] || continue
+        if value=$(cat "$file" 2>/dev/null) && [ -n "$value" ]; then
+            printf 'R\t%s\t%s\n' "${file#"$root"}" "$(printf '%s\n' "$value" | head -n 1)"
+        else
+            printf 'D\t%s\n' "${file#"$root"}"
+        fi
+    done
+}
+show "$root"/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq
+show "$root"/sys/class/thermal/thermal_zone*/type "$root"/sys/class/thermal/thermal_zone*/temp
+show "$root"/sys/class/power_supply/battery/current_now "$root"/sys/class/power_supply/battery/voltage_now
+show "$root"/sys/class/power_supply/battery/charge_counter "$root"/sys/class/power_supply/battery/temp
+show "$root"/sys/class/power_supply/battery/status
+show "$root"/sys/class/kgsl/kgsl-3d0/gpu_busy_percentage "$root"/sys/class/kgsl/kgsl-3d0/gpuclk
+show "$root"/sys/class/kgsl/kgsl-3d0/devfreq/cur_freq "$root"/sys/class/kgsl/kgsl-3d0/gpu_model
+show "$root"/sys/class/misc/mali0/device/utilization "$root"/sys/class/misc/mali0/device/devfreq/*/cur_freq
+show "$root"/sys/module/ged/parameters/gpu_loading "$root"/sys/class/devfreq/*/cur_freq
+show "$root"/sys/class/powercap/intel-rapl*/name "$root"/sys/class/powercap/intel-rapl*/energy_uj
+if [ -e /dev/sysmon_subsystem_stats ]; then
+    if [ -r /dev/sysmon_subsystem_stats ]; then printf 'R\t/dev/sysmon_subsystem_stats\tioctl\n'
+    else printf 'D\t/dev/sysmon_subsystem_stats\n'; fi
+fi
+printf 'V\tcores\t%s\n' "$(cat /sys/devices/system/cpu/present 2>/dev/null)"
+sed -n 's/^\(cpu[0-9]*\) .*/R\t\/proc\/stat#\1\t1/p' /proc/stat 2>/dev/null
+sed -n 's/^\([A-Za-z]*\):.*/R\t\/proc\/meminfo#\1\t1/p' /proc/meminfo 2>/dev/null
+printf 'V\tmemory\t%s\n' "$(sed -n 's/^MemTotal: *\([0-9]*\) kB.*/\1/p' /proc/meminfo)"
+printf 'V\tkernel\t%s\n' "$(uname -r)"
+printf 'V\tmachine\t%s\n' "$(uname -m)"
+printf 'V\tpage\t%s\n' "$(getconf PAGESIZE 2>/dev/null || getconf PAGE_SIZE 2>/dev/null)"
+printf 'V\tticks\t%s\n' "$(getconf CLK_TCK 2>/dev/null)"
+printf 'V\tos\t%s\n' "$(sed -n 's/^PRETTY_NAME="*\([^"]*\)"*$/\1/p' /etc/os-release 2>/dev/null)"
+printf 'V\tcpu\t%s\n' "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)"
+printf 'V\thardware\t%s\n' "$(sed -n 's/^Hardware[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)"
+"""
+
+
+def identify(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a device is and which sensors are used on it: the content of identity.json.
+
+    Args:
+        device: the device.
+        config: its file of `config/devices`.
+
+    Raises:
+        DeviceError: its answer is not what such a device answers.
+    """
+    printed = run(device, ["sh", "-c", _SCRIPT, "sh", device.sysfs_root], 60)
+    files, values = parse(printed)
+    # A core that is switched off for the moment has no line in /proc/stat, and is a core of the device.
+    files |= {f"/proc/stat#cpu{core}": "1" for core in expand(values.get("cores", ""))}
+    cores = sorted(path for path in files if re.fullmatch(r"/proc/stat#cpu\d+", path))
+    if not cores or "kernel" not in values:
+        raise DeviceError(
+            f"{device.id} does not answer as a Linux system with /proc: {printed[:200]!r}",
+            do="Check what runs there; only Linux and Android devices can be measured",
+        )
+    properties = device.properties()
+    battery = config.get("battery", {})
+    found = Found(
+        files=files,
+        page_bytes=int(values.get("page") or 4096),
+        ticks=int(values.get("ticks") or 100),
+        current_scale=float(battery.get("current_scale", _CURRENT_SCALE)),
+    )
+    sensors = find(found)
+    used_groups = dict.fromkeys(sensor["group"] for sensor in sensors.used)
+    return {
+        "format": 1,
+        "id": device.id,
+        "kind": device.kind,
+        "model": _model(properties, values),
+        "soc": _soc(properties, values),
+        "os": _os(device, properties, values),
+        "kernel": values["kernel"],
+        "cpus": len(cores),
+        "memory_bytes": int(values.get("memory") or 0) * 1024,
+        "page_bytes": found.page_bytes,
+        "ticks_per_second": found.ticks,
+        "target": config["target"],
+        "exec_prefix": list(config["exec_prefix"]),
+        "notice": _NOTICE if device.kind == "emulated" else None,
+        "groups": {group: {"period_ms": config["periods_ms"][group]} for group in used_groups},
+        "sensors": sensors.used,
+        "missing": sensors.missing,
+    }
+
+
+def parse(printed: str) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return the files and the values of what the inspection printed; lines that are none are left out."""
+    files: dict[str, str | None] = {}
+    values: dict[str, str] = {}
+    for line in printed.splitlines():
+        match line.split("\t", 2):
+            case ["R", path, first]:
+                files[path] = first.strip()
+            case ["D", path]:
+                files[path] = None
+            case ["V", name, value] if value.strip():
+                values[name] = value.strip()[:200]
+    return files, values
+
+
+def expand(ranges: str) -> list[int]:
+    """Return the numbers of a list as the kernel writes it: `0-3,6`; none for what is no such list."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", ranges):
+        return []
+    parts = [part.partition("-")[::2] for part in ranges.split(",")]
+    return [number for low, high in parts for number in range(int(low), int(high or low) + 1)]
+
+
+def _model(properties: Mapping[str, str], values: Mapping[str, str]) -> str:
+    maker, model = properties.get("ro.product.manufacturer", ""), properties.get("ro.product.model", "")
+    if properties.get("ro.pocketvlm.emulated") == "1":
+        return model
+    return f"{maker} {model}".strip() or values.get("cpu") or values["machine"]
+
+
+def _soc(properties: Mapping[str, str], values: Mapping[str, str]) -> str | None:
+    named = ("ro.soc.model", "ro.hardware.chipname", "ro.board.platform")
+    found = next((properties[name] for name in named if properties.get(name)), None)
+    return found or values.get("hardware")
+
+
+def _os(device: Device, properties: Mapping[str, str], values: Mapping[str, str]) -> str:
+    release = properties.get("ro.build.version.release")
+    if release:
+        return f"Android {release} ({properties.get('ro.build.fingerprint', 'no fingerprint')})"
+    found = values.get("os", "Linux")
+    return f"none; the commands of {found}" if device.kind == "emulated" else found
