@@ -99,7 +99,7 @@ def draw_phases(
             ncols=3,
             handlelength=1.0,
         )
-        style.head(figure, "Where the time goes", labels.tags(cells))
+        style.head(figure, "Median duration by phase", labels.tags(cells))
         style.save(
             figure,
             destinations,

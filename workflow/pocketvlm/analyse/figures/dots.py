@@ -239,7 +239,7 @@ def draw_throughput(
         destinations: `.svg` and `.png` files.
     """
     rows = [[("Decode, tokens/s", "decode"), ("Prefill, tokens/s", "prefill")]]
-    _draw_grid(runs, summary, cells, rows, "Throughput", destinations)
+    _draw_grid(runs, summary, cells, rows, "Tokens per second, run by run", destinations)
 
 
 def draw_energy(
@@ -256,4 +256,4 @@ def draw_energy(
         [("Energy per run, J", "energy"), ("Highest temperature, °C", "temperature_max")],
         [("Energy per token, J", "energy_per_token"), ("Temperature rise, K", "temperature_rise")],
     ]
-    _draw_grid(runs, summary, cells, rows, "Energy and temperature", destinations)
+    _draw_grid(runs, summary, cells, rows, "Energy and temperature, run by run", destinations)

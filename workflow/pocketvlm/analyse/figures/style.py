@@ -186,8 +186,8 @@ def save(figure: Figure, destinations: Sequence[Path], *, title: str, descriptio
             figure.savefig(
                 buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": "pocketvlm"}
             )
-            with atomic_file(destination) as stream:
-                stream.write(finish_svg(buffer.getvalue(), title, description))
+            with atomic_file(destination, "wb") as stream:
+                stream.write(finish_svg(buffer.getvalue(), title, description).encode())
         elif destination.suffix == ".png":
             picture = io.BytesIO()
             figure.savefig(picture, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})

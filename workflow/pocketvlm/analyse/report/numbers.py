@@ -1,0 +1,62 @@
+"""How numbers and untrusted text are written on the page."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+NARROW_SPACE = "\u202f"
+
+
+def decimals(value: float, significant: int) -> int:
+    """Return how many decimals show a value with that many significant digits, never more than nine."""
+    if value == 0 or not math.isfinite(value):
+        return 0
+    return min(9, max(0, significant - 1 - math.floor(math.log10(abs(value)))))
+
+
+def grouped(value: float, places: int) -> str:
+    """Return a number with a narrow space between thousands and a true minus sign."""
+    return f"{value:,.{places}f}".replace(",", NARROW_SPACE).replace("-", "\u2212")
+
+
+def number(value: float, significant: int = 3) -> str:
+    """Return a value with at least three significant digits; whole digits are never rounded away."""
+    return grouped(value, decimals(value, significant))
+
+
+def interval(median: float, low: float, high: float) -> tuple[str, str, str]:
+    """Return a median and its interval with equal decimals: one more digit where the interval is within a percent."""
+    narrow = median != 0 and abs(high - low) < 0.01 * abs(median)
+    places = decimals(median, 4 if narrow else 3)
+    return grouped(median, places), grouped(low, places), grouped(high, places)
+
+
+def size(count: int) -> str:
+    """Return bytes as a short size in binary units."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{number(value)} {unit}"
+
+
+def slug(*parts: object) -> str:
+    """Return parts joined to an id that needs no escaping in HTML, CSS or a URL."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", str(part)) for part in parts)
+
+
+def visible(text: str, limit: int) -> tuple[str, int]:
+    """Return untrusted text with its control characters made visible, cut at `limit`, and how many were cut.
+
+    Line ends and tabs stay. Characters that are invisible, that steer the direction of the text, or that no UTF-8
+    can hold are written as their code point. This is not escaping: the template does that.
+    """
+    kept = text[:limit].replace("\r\n", "\n")
+    shown = "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs") else f"⟨U+{ord(char):04X}⟩"
+        for char in kept
+    )
+    return shown, max(0, len(text) - limit)
