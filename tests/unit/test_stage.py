@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pocketvlm import stage as under_test
 from pocketvlm.errors import ConfigError, TransientDeviceError
 from pocketvlm.stage import clean, clear_failures, decode_progress, encode_progress, failures, stage

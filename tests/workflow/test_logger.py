@@ -17,6 +17,7 @@ import pytest
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from snakemake_interface_logger_plugins.tests import TestLogHandlerBase
+
 from snakemake_logger_plugin_pocketvlm import LogHandler
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

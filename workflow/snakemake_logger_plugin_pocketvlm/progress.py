@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from logging import ERROR, WARNING, LogRecord
 from typing import Any
 
-from pocketvlm import stage
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from pocketvlm import stage
 from snakemake_logger_plugin_pocketvlm.display import Display, Job, Tone, duration
 
 # Lines of Snakemake that tell a person nothing; .snakemake/log/ has them.
