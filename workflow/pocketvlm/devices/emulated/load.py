@@ -9,14 +9,14 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def descendants(root: int) -> list[int]:
-    """Return the process ids of all processes below `root`, parents first.
+def descendants(root: int, without: Collection[int] = ()) -> list[int]:
+    """Return the process ids of all processes below `root`, parents first, except `without` and what is below.
 
     `/proc/<pid>/task/<tid>/children` (proc_pid_task_children(5)) is asked where the kernel has it; it costs a
     few reads. Elsewhere every process of the machine is looked at.
     """
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
-        return _descendants_by_parent(root)
+        return _descendants_by_parent(root, without)
     found: list[int] = []
     pending = [root]
     while pending:
@@ -26,13 +26,14 @@ def descendants(root: int) -> list[int]:
         except OSError:
             continue
         for thread in threads:
-            for child in _read(f"/proc/{process}/task/{thread}/children").split():
-                found.append(int(child))
-                pending.append(int(child))
+            children = map(int, _read(f"/proc/{process}/task/{thread}/children").split())
+            below = [child for child in children if child not in without]
+            found += below
+            pending += below
     return found
 
 
-def _descendants_by_parent(root: int) -> list[int]:
+def _descendants_by_parent(root: int, without: Collection[int] = ()) -> list[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 (the hot path)
         if name.isdigit() and (fields := stat_fields(int(name))):
@@ -40,7 +41,7 @@ def _descendants_by_parent(root: int) -> list[int]:
     found: list[int] = []
     pending = [root]
     while pending:
-        below = children.get(pending.pop(0), [])
+        below = [child for child in children.get(pending.pop(0), []) if child not in without]
         found += below
         pending += below
     return found
@@ -63,14 +64,14 @@ def cpu_seconds(root: int, without: Collection[int]) -> float:
 
     Args:
         root: a process that adopts the orphans below it (a subreaper); its own time does not count.
-        without: children of it that do not count either.
+        without: children of it that do not count either, nor what is below them.
     """
     ticks = 0
     fields = stat_fields(root)
     if fields:
         ticks += int(fields[13]) + int(fields[14])
-    for process in descendants(root):
-        if process not in without and (fields := stat_fields(process)):
+    for process in descendants(root, without):
+        if fields := stat_fields(process):
             ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS
 
