@@ -108,7 +108,7 @@ const char *workload_start(struct workload *workload, char **command) {
     workload->started = started[0];
     fcntl(workload->output, F_SETFL, fcntl(workload->output, F_GETFL) | O_NONBLOCK);
     fcntl(workload->errors, F_SETFL, fcntl(workload->errors, F_GETFL) | O_NONBLOCK);
-    prctl(PR_SET_CHILD_SUBREAPER, 1); /* where there is none (before Linux 3.4) only the process group is ended */
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* where it is refused (qemu-user 7.2) only the process group is ended */
     getrlimit(RLIMIT_NOFILE, &files);
     more = files;
     more.rlim_cur = files.rlim_max;
