@@ -52,7 +52,7 @@ def _one_of(values: Sequence[str]) -> tuple[str, Callable[[Any], bool]]:
 
 SETTINGS: Mapping[str, Setting] = {
     "threads": Setting(1, *_integer(1, 512), "threads that compute, for prompt and answer alike"),
-    "context": Setting(2048, *_integer(64, 1 << 20), "tokens that the KV cache holds"),
+    "context": Setting(4096, *_integer(64, 1 << 20), "tokens that the KV cache holds"),
     "batch": Setting(2048, *_integer(1, 1 << 16), "tokens of a prompt handed over at a time"),
     "ubatch": Setting(512, *_integer(1, 1 << 16), "tokens computed at a time"),
     "flash_attention": Setting(False, *_truth(), "fused attention"),
