@@ -43,13 +43,8 @@ def test_heat_is_conserved():
         before = state
         state = model.step(PHONE, state, 2 if second % 3 else 0, 0.1)
         amperes, _ = model.draw(PHONE, before.charge, state.watts)
-        # All power becomes heat in the phone, and so does the battery's own loss; the regulators' loss is part
-        # of what they pass on and the model counts it once more.
-        screen = PHONE.screen_watts + PHONE.rest_watts
-        gpu = state.watts - screen - sum(state.cluster_watts)
-        put_in += 0.1 * (
-            screen + sum(state.cluster_watts) + gpu + 0.1 * state.watts + amperes**2 * PHONE.resistance
-        )
+        # All power becomes heat in the phone, and so does the battery's own loss.
+        put_in += 0.1 * (state.watts + amperes**2 * PHONE.resistance)
         stored += sum(
             PHONE.capacity[node] * (state.temperatures[node] - before.temperatures[node])
             for node in model.NODES

@@ -274,7 +274,7 @@ def _thermal(found: Found, sensors: Sensors) -> None:
 
 
 def _temperature_scale(line: str | None) -> float | None:
-    """Return degC for one unit: milli-degrees by the ABI, tenths or degrees on some phones; None: no reading."""
+    """Return degC for one unit: milli-degrees by the ABI, tenths or degrees on some; None: no reading."""
     match = re.match(r"\s*(-?\d+)\b", line or "")
     if not match or int(match[1]) < -30_000:
         # Sensors that are off answer with the lowest number they have, e.g. -40000 or -273000.

@@ -10,7 +10,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def descendants(root: int, without: Collection[int] = ()) -> list[int]:
-    """Return the process ids of all processes below `root`, parents first, except `without` and what is below.
+    """Return the process ids below `root`, parents first, except `without` and what is below these.
 
     `/proc/<pid>/task/<tid>/children` (proc_pid_task_children(5)) is asked where the kernel has it; it costs a
     few reads. Elsewhere every process of the machine is looked at.

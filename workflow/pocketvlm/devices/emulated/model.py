@@ -59,6 +59,7 @@ class Phone:
         clusters: slow first.
         ambient: temperature around it, in degC.
         charge_full: in coulomb.
+        regulator_loss: what the regulators turn into heat, as a fraction of what they pass on.
         capacity: heat capacity by node, J/K.
         conductance: between two nodes, or a node and `ambient`, W/K.
     """
@@ -71,6 +72,7 @@ class Phone:
     screen_watts: float = 0.55
     rest_watts: float = 0.30
     off_watts: float = 0.10
+    regulator_loss: float = 0.10
     gpu_watts: float = 1.8
     gpu_clocks: tuple[int, ...] = (
         257_000_000,
@@ -232,7 +234,8 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
     top = phone.gpu_clocks[-1]
     gpu_clock = next((clock for clock in phone.gpu_clocks if gpu_busy < 0.8 * clock / top), top)
     gpu_watts = 0.03 + gpu_busy * phone.gpu_watts * (gpu_clock / top) ** 2
-    watts = phone.screen_watts + phone.rest_watts + sum(cluster_watts) + gpu_watts
+    used = phone.screen_watts + phone.rest_watts + sum(cluster_watts) + gpu_watts
+    watts = used * (1 + phone.regulator_loss)
     amperes, _ = draw(phone, state.charge, watts)
     temperatures = _heat(
         phone,
@@ -240,8 +243,7 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
         {
             "cpu": sum(cluster_watts),
             "gpu": gpu_watts,
-            # The regulators lose about a tenth of what they pass on.
-            "pmic": 0.1 * watts,
+            "pmic": used * phone.regulator_loss,
             "skin": phone.screen_watts + phone.rest_watts,
             "battery": amperes**2 * phone.resistance,
         },
