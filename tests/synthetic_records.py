@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from pocketvlm.provenance import sha256_file, sha256_json, write_json
 
 INVENTED = "invented by tests/synthetic_records.py, not measured"

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+
 from pocketvlm.analyse import dag
 from pocketvlm.errors import PocketvlmError
 

@@ -28,6 +28,13 @@
     for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
     target.scrollIntoView({ block: "center" });
   };
+  // What is short enough for paper is unfolded for it and folded again after it.
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details.print:not([open])")];
+    for (const part of unfolded) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of unfolded) part.open = false; });
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
 })();

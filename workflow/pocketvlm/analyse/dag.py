@@ -1,7 +1,7 @@
 """Draw the workflow's rule graph: Snakemake's own text in, an accessible inline SVG or Mermaid text out.
 
-The layout is the layered one of Sugiyama, Tagawa and Toda (1981) in its plainest form: a layer by longest path,
-an order in each layer by barycentres, and coordinates pulled towards the neighbours. It uses no randomness and
+The layout is the layered one of Sugiyama, Tagawa and Toda (1981) at its plainest: a layer by longest path, an
+order in each layer by barycentres, coordinates pulled towards the neighbours. It uses no randomness and
 no program, so equal graphs give equal bytes.
 """
 
@@ -256,7 +256,8 @@ def draw_svg(
     described = "; ".join(f"{a} feeds {b}" for a, b in graph.edges) or "no edges"
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="dag" role="img" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" aria-labelledby="{identifier}-title {identifier}-desc">',
+        f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        f'aria-labelledby="{identifier}-title {identifier}-desc">',
         f'<title id="{identifier}-title">{escape(title)}</title>',
         f'<desc id="{identifier}-desc">{len(graph.rules)} rules: {escape(described)}.</desc>',
         f'<defs><marker id="{identifier}-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '

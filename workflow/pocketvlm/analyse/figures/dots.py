@@ -100,7 +100,7 @@ def draw_points(
                 marker="o",
                 markersize=3.4 if len(values) <= 30 else 2.2,
                 markeredgewidth=0,
-                alpha=0.55 if len(values) <= 30 else 0.3,
+                alpha=0.85 if len(values) <= 30 else 0.45,
                 color=quantity.colour,
             )
             of_summary = summary[

@@ -30,6 +30,9 @@ PHASE_LABELS = {
 INK = "#1b1f24"
 """Text, axes and main lines; `currentColor` in an SVG."""
 
+WARN = "#b3261e"
+"""Tags that must not be overlooked; the report's `--warn` in an SVG."""
+
 GREEN = "#009e73"
 PURPLE = "#c260a0"
 

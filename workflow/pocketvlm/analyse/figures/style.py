@@ -108,11 +108,11 @@ def head(figure: Figure, title: str, tags: Sequence[str], *, subtitle: str = "")
             size=6.5,
             weight="bold",
             va="center",
-            color="#b3261e",
+            color=palette.WARN,
             bbox={
                 "boxstyle": "round,pad=0.35",
                 "facecolor": "none",
-                "edgecolor": "#b3261e",
+                "edgecolor": palette.WARN,
                 "linewidth": 0.9,
             },
         )
@@ -203,7 +203,7 @@ def save(figure: Figure, destinations: Sequence[Path], *, title: str, descriptio
 
 _STANDALONE = (
     "<style>.pocketvlm-figure{color:" + palette.INK + ";stroke-linejoin:round}"
-    "@media(prefers-color-scheme:dark){.pocketvlm-figure{color:#e6e8eb}}</style>"
+    "@media(prefers-color-scheme:dark){.pocketvlm-figure{color:#e6e8eb;--warn:#ffb4a9}}</style>"
 )
 
 
@@ -213,7 +213,8 @@ def finish_svg(text: str, title: str, description: str) -> str:
     body = text[start:]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'<style type="text/css">.*?</style>', "", body, flags=re.DOTALL)
-    body = body.replace(palette.INK, "currentColor").replace("'DejaVu Sans'", FONTS)
+    body = body.replace(palette.INK, "currentColor").replace(palette.WARN, f"var(--warn, {palette.WARN})")
+    body = body.replace("'DejaVu Sans'", FONTS)
     body = re.sub(r"(\d+\.\d{2})\d+", r"\1", body)
     opening, rest = body.split(">", 1)
     opening = opening.replace("<svg", '<svg class="pocketvlm-figure" role="img"', 1)

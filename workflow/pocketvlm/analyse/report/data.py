@@ -1,7 +1,8 @@
-"""What the page shows of the tables: the headline, each cell's numbers with the runs behind them, what is missing."""
+"""What the page shows of the tables: the headline, each cell's numbers with their runs, what is missing."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from pocketvlm.analyse.figures import labels, palette
 from pocketvlm.analyse.report.numbers import interval, number, slug
 
 VALUE_LIMIT = 120_000
-"""Up to so many values of single runs stand in the page; beyond, those of the headline do and a table has the rest."""
+"""Up to so many values of single runs stand in the page; beyond, only those of the headline do."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the headline table: a metric of a phase, its name and unit, and the factor to that unit."""
+    """One column of the headline table: a metric of a phase, its name, its unit and the factor to it."""
 
     phase: str
     metric: str
@@ -75,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CellData:
-    """One cell: who it is, its headline numbers (in the order of COLUMNS), all numbers by phase, its runs' names."""
+    """One cell: who it is, its headline (in the order of COLUMNS), all numbers by phase, its runs' names."""
 
     index: str
     cell: Mapping[str, Any]
@@ -88,18 +89,17 @@ class CellData:
 
 @dataclass(frozen=True)
 class Withheld:
-    """Numbers of one metric of a cell that a gate keeps out of the tables."""
+    """What one gate keeps out of the tables of a cell: metrics with their phases, and the runs it closed."""
 
     cell: CellData
-    phase: str
-    metric: str
     gate: str
+    metrics: tuple[str, ...]
     runs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Absent:
-    """What one reason leaves without a value on a device: metrics by phase, and how many values."""
+    """What one reason leaves without a value on a device: metrics with their phases, and how many values."""
 
     device: str
     reason: str
@@ -112,7 +112,9 @@ def _text(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _statistic(record: Mapping[str, Any] | None, row: str, column: Column | None, reasons: Sequence[str]) -> Statistic:
+def _statistic(
+    record: Mapping[str, Any] | None, row: str, column: Column | None, reasons: Sequence[str]
+) -> Statistic:
     factor = column.factor if column else 1.0
     if record is None or pd.isna(record["median"]):
         gate = _text(record["gate"]) if record is not None else ""
@@ -138,12 +140,20 @@ def _values(group: pd.DataFrame, runs: Sequence[str]) -> tuple[Value, ...]:
         gate = _text(record["gate"])
         missing = pd.isna(record["value"])
         text = "" if missing else number(float(record["value"]), 4)
-        out.append(Value(text, gate or (_text(record["reason"]) or "no reason recorded" if missing else ""), bool(gate)))
+        out.append(
+            Value(
+                text, gate or (_text(record["reason"]) or "no reason recorded" if missing else ""), bool(gate)
+            )
+        )
     return tuple(out)
 
 
 def cell_data(
-    cells: Sequence[Mapping[str, Any]], summary: pd.DataFrame, runs: pd.DataFrame, *, value_limit: int = VALUE_LIMIT
+    cells: Sequence[Mapping[str, Any]],
+    summary: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    value_limit: int = VALUE_LIMIT,
 ) -> list[CellData]:
     """Return every cell with its numbers, in the order of the experiment.
 
@@ -168,20 +178,21 @@ def cell_data(
         }
         rows: dict[tuple[str, str], Row] = {}
         for key, group in mine.groupby(["phase", "metric"], sort=False):
-            pair = (str(key[0]), str(key[1]))  # type: ignore[index]
+            pair = (str(key[0]), str(key[1]))
             values = _values(group, own_runs)
             reasons = sorted({value.why for value in values if value.why})
             row = slug("v", index, *pair)
-            statistic = _statistic(summarised.get(pair), row, None, reasons)
+            record = summarised.get(pair)
+            statistic = _statistic(record, row, None, reasons)
             shown = values if all_values or pair in wanted else ()
-            why = statistic.reason or "; ".join(reasons)
+            why = statistic.reason or (_text(record["gate"]) if record else "") or "; ".join(reasons)
             rows[pair] = Row(row, *pair, str(group["unit"].iloc[0]), statistic, shown, why)
         headline = tuple(
             _statistic(
                 summarised.get((column.phase, column.metric)),
-                row.id if (row := rows.get((column.phase, column.metric))) else "",
+                own.id if (own := rows.get((column.phase, column.metric))) else "",
                 column,
-                [row.statistic.reason] if row and row.statistic.reason else [],
+                [own.why] if own and own.why else [],
             )
             for column in COLUMNS
         )
@@ -203,30 +214,56 @@ def cell_data(
     return out
 
 
+def _by_metric(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return `metric (phase, phase)` for each metric; no phases where it is all of them."""
+    out = []
+    for metric, found in rows.groupby("metric", sort=True)["phase"].unique().items():
+        listed = sorted((str(phase) for phase in found), key=_order)
+        everywhere = len(listed) == len(palette.PHASES) + 1
+        where = "" if everywhere else f" ({', '.join(palette.PHASE_LABELS[phase] for phase in listed)})"
+        out.append(f"{metric}{where}")
+    return tuple(out)
+
+
 def withheld(cells: Sequence[CellData], runs: pd.DataFrame) -> list[Withheld]:
-    """Return what gates keep out of the tables: one entry a cell, phase, metric and gate."""
+    """Return what gates keep out of the tables: one entry a cell and gate."""
     gated = runs[runs["gate"].fillna("") != ""]
     out = []
     for data in cells:
         mine = gated[gated["cell"] == data.cell["cell"]]
-        for key, group in mine.groupby(["phase", "metric", "gate"], sort=True):
-            phase, metric, gate = (str(part) for part in key)  # type: ignore[union-attr]
-            out.append(Withheld(data, phase, metric, gate, tuple(sorted(group["run"].astype(str)))))
+        for gate, group in mine.groupby("gate", sort=True):
+            closed = set(group["run"].astype(str))
+            out.append(
+                Withheld(data, str(gate), _by_metric(group), tuple(run for run in data.runs if run in closed))
+            )
     return out
+
+
+def withheld_count(runs: pd.DataFrame) -> int:
+    """Return of how many numbers (a cell, phase and metric) a gate keeps at least one run out."""
+    gated = runs[runs["gate"].fillna("") != ""]
+    return len(gated[["cell", "phase", "metric"]].drop_duplicates())
+
+
+_COUNTED = re.compile(r"(\d+) (samples .*)", re.DOTALL)
+
+
+def _merged(reasons: Sequence[str]) -> str:
+    """Return reasons that differ in the count of samples only as one."""
+    counts = sorted({int(match[1]) for reason in reasons if (match := _COUNTED.fullmatch(reason))})
+    if not counts:
+        return reasons[0]
+    ending = reasons[0].partition(" ")[2]
+    return f"{counts[0]} {ending}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} {ending}"
 
 
 def absent(runs: pd.DataFrame) -> list[Absent]:
     """Return the reasons for missing values, one entry a device and reason."""
-    missing = runs[runs["value"].isna()].assign(reason=lambda frame: frame["reason"].fillna("").replace("", "not said"))
+    missing = runs[runs["value"].isna()]
+    reasons = missing["reason"].fillna("").replace("", "no reason recorded").astype(str)
+    missing = missing.assign(reason=reasons, kind=reasons.str.replace(_COUNTED, r"\2", regex=True))
     out = []
-    for key, group in missing.groupby(["device", "reason"], sort=True):
-        device, reason = (str(part) for part in key)  # type: ignore[union-attr]
-        phases = group.groupby("metric", sort=True)["phase"].unique()
-        metrics = []
-        for metric, found in phases.items():
-            listed = sorted((str(phase) for phase in found), key=_order)
-            everywhere = len(listed) == len(palette.PHASES) + 1
-            where = "" if everywhere else f" ({', '.join(palette.PHASE_LABELS[phase] for phase in listed)})"
-            metrics.append(f"{metric}{where}")
-        out.append(Absent(device, reason, tuple(metrics), len(group)))
+    for key, group in missing.groupby(["device", "kind"], sort=True):
+        device = str(key[0])
+        out.append(Absent(device, _merged(list(group["reason"])), _by_metric(group), len(group)))
     return out

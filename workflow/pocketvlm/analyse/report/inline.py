@@ -23,7 +23,9 @@ def inline_svg(path: Path, prefix: str) -> Markup:
     try:
         root = ET.fromstring(text)
     except ET.ParseError as error:
-        raise IntegrityError(f"{path.name} is not an SVG: {error}", where=str(path), do="Draw it again") from None
+        raise IntegrityError(
+            f"{path.name} is not an SVG: {error}", where=str(path), do="Draw it again"
+        ) from None
     for element in root.iter():
         name = str(element.tag).rpartition("}")[2]
         handlers = [key for key in element.attrib if key.rpartition("}")[2].lower().startswith("on")]
@@ -32,13 +34,13 @@ def inline_svg(path: Path, prefix: str) -> Markup:
         styles = " ".join(element.attrib.values())
         if name in _FORBIDDEN or handlers or outward or re.search(r"url\(\s*['\"]?(?!#)[^)]", styles):
             raise IntegrityError(
-                f"{path.name} holds a <{name}> that may run or load something", where=str(path), do="Draw it again"
+                f"{path.name} holds a <{name}> that may run or load something",
+                where=str(path),
+                do="Draw it again",
             )
     text = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
-    text = re.sub(
-        r'\sid="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text
-    )
+    text = re.sub(r'\sid="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = text.replace("<title>", f'<title id="{prefix}-title">', 1)

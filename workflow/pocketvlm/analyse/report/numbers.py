@@ -27,7 +27,7 @@ def number(value: float, significant: int = 3) -> str:
 
 
 def interval(median: float, low: float, high: float) -> tuple[str, str, str]:
-    """Return a median and its interval with equal decimals: one more digit where the interval is within a percent."""
+    """Return a median and its interval with equal decimals: one more where the interval is within a percent."""
     narrow = median != 0 and abs(high - low) < 0.01 * abs(median)
     places = decimals(median, 4 if narrow else 3)
     return grouped(median, places), grouped(low, places), grouped(high, places)
@@ -51,12 +51,14 @@ def slug(*parts: object) -> str:
 def visible(text: str, limit: int) -> tuple[str, int]:
     """Return untrusted text with its control characters made visible, cut at `limit`, and how many were cut.
 
-    Line ends and tabs stay. Characters that are invisible, that steer the direction of the text, or that no UTF-8
-    can hold are written as their code point. This is not escaping: the template does that.
+    Line ends and tabs stay. Characters that are invisible, that steer the direction of the text, or that no
+    UTF-8 can hold are written as their code point. This is not escaping: the template does that.
     """
     kept = text[:limit].replace("\r\n", "\n")
     shown = "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs") else f"⟨U+{ord(char):04X}⟩"
+        char
+        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        else f"⟨U+{ord(char):04X}⟩"
         for char in kept
     )
     return shown, max(0, len(text) - limit)

@@ -1,4 +1,4 @@
-"""Where a report comes from: the commit of pocketvlm, whether its tree was dirty, and the versions at work."""
+"""Where a report comes from: pocketvlm's commit, whether its tree was dirty, and the versions at work."""
 
 from __future__ import annotations
 

@@ -23,9 +23,7 @@ from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import atomic_file, read_json
 
 INLINE_BYTES = 2_500_000
-"""Figures stand in the page up to so many bytes in all; those beyond are linked, so that the page stays below 5 MB."""
-
-FIGURES = ("phases", "throughput", "energy")
+"""Figures stand in the page up to so many bytes in all; those beyond are linked: a page stays below 5 MB."""
 
 
 class _Figures:
@@ -40,13 +38,17 @@ class _Figures:
         return " ".join((self.captions / f"{kind}.rst").read_text(encoding="utf-8").split())
 
     def link(self, name: str, suffix: str) -> str:
-        return quote(os.path.relpath((self.folder / f"{name}.{suffix}").resolve(), self.page.resolve().parent))
+        return quote(
+            os.path.relpath((self.folder / f"{name}.{suffix}").resolve(), self.page.resolve().parent)
+        )
 
     def svg(self, name: str) -> Markup | None:
         """Return the figure's SVG, or None when the budget is spent and only a link is left."""
         path = self.folder / f"{name}.svg"
         if not path.is_file():
-            raise IntegrityError(f"The figure {path.name} is not there", where=str(path), do="Draw the figures first")
+            raise IntegrityError(
+                f"The figure {path.name} is not there", where=str(path), do="Draw the figures first"
+            )
         self.count += 1
         drawn = inline_svg(path, f"f{self.count}")
         if len(drawn) > self.left:
@@ -70,7 +72,7 @@ def _workloads(runs: Mapping[str, raw.Run]) -> list[Mapping[str, Any]]:
 
 
 def script_hash(script: str) -> str:
-    """Return the source expression of a Content-Security-Policy (CSP3, hash-source) that allows this script only."""
+    """Return the hash-source of a Content-Security-Policy (CSP level 3) that allows this script only."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
 
 
@@ -128,7 +130,9 @@ def render(
     """
     study = read_json(cells)
     if not study["cells"]:
-        raise PocketvlmError("The experiment has no cells", where=str(cells), do="Add a cell to the experiment")
+        raise PocketvlmError(
+            "The experiment has no cells", where=str(cells), do="Add a cell to the experiment"
+        )
     frame = pd.read_parquet(runs)
     table = pd.read_csv(summary, dtype={"quantisation": str, "version": str, "settings": str, "gate": str})
     listed = raw.read_runs(blocks, raw_store, destination)
@@ -142,8 +146,10 @@ def render(
         )
     environment = _environment(templates)
     script = (templates / "report.js").read_text(encoding="utf-8")
-    style = (templates / "report.css").read_text(encoding="utf-8").replace(
-        "/* phases */", palette.css_variables().replace("\n", " ")
+    style = (
+        (templates / "report.css")
+        .read_text(encoding="utf-8")
+        .replace("/* phases */", palette.css_variables().replace("\n", " "))
     )
     drawn = _Figures(figures, destination, templates / "captions")
     started = sorted(run.started for name, run in listed.items())
@@ -151,7 +157,9 @@ def render(
         experiment=study["experiment"],
         title=study.get("title", study["experiment"]),
         cells=cell_list,
-        groups=[[one for one in cell_list if one.cell["device"] == d] for d in labels.by_device(study["cells"])],
+        groups=[
+            [one for one in cell_list if one.cell["device"] == d] for d in labels.by_device(study["cells"])
+        ],
         shared=labels.shared_text,
         columns=data.COLUMNS,
         tags=labels.tags(study["cells"]),
@@ -161,6 +169,7 @@ def render(
         run_id=raw.run_id,
         answers={one.index: raw.read_answers(answers, one.runs) for one in cell_list},
         withheld=data.withheld(cell_list, frame),
+        withheld_count=data.withheld_count(frame),
         absent=data.absent(frame),
         devices={one["id"]: one for one in (_describe_device(read_json(path)) for path in identities)},
         manifests=[read_json(path) for path in manifests],

@@ -90,7 +90,9 @@ def read_runs(blocks: Sequence[Path], raw: Path, page: Path) -> dict[str, Run]:
             check_sha256(meta_path, entry["meta_sha256"], do="Restore the run's folder from a copy")
             meta = read_json(meta_path)
             own = f"{base}/{quote(name)}/"
-            files = [RawFile("meta.json", f"{own}meta.json", size(meta_path.stat().st_size), entry["meta_sha256"])]
+            files = [
+                RawFile("meta.json", f"{own}meta.json", size(meta_path.stat().st_size), entry["meta_sha256"])
+            ]
             files += [
                 RawFile(file, own + quote(file), size(int(about["bytes"])), str(about["sha256"]))
                 for file, about in sorted(meta["files"].items())
@@ -119,7 +121,11 @@ def read_answers(paths: Sequence[Path], runs: Sequence[str]) -> list[Answer]:
         runs: names of runs.
     """
     frames = [pd.read_parquet(path) for path in paths]
-    told = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run", "text", "tokens", "sha256"])
+    told = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["run", "text", "tokens", "sha256"])
+    )
     told = told[told["run"].isin(set(runs))].fillna({"text": "", "sha256": ""})
     out = []
     for text, group in told.groupby("text", sort=True):
