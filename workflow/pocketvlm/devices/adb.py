@@ -77,6 +77,18 @@ def start_server(port: int) -> None:
         )
 
 
+def _known(client: AdbClient) -> dict[str, str]:
+    """Return the state of each device by serial; adbutils' own list cuts a state of several words."""
+    connection = client.make_connection()
+    try:
+        connection.send_command("host:devices")
+        connection.check_okay()
+        lines = connection.read_string_block().splitlines()
+    finally:
+        connection.conn.close()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
 def choose_serial(client: AdbClient, wanted: str | None, device_id: str) -> str:
     """Return the serial to use, of the devices that the adb server knows.
 
@@ -86,7 +98,7 @@ def choose_serial(client: AdbClient, wanted: str | None, device_id: str) -> str:
     """
     place = f"config/devices/{device_id}.yaml, key transport.serial"
     with _errors(device_id, wanted):
-        known = {info.serial: info.state for info in client.list(extended=False)}
+        known = _known(client)
     listed = ", ".join(f"{serial} ({state})" for serial, state in sorted(known.items())) or "none"
     if wanted is None:
         if len(known) > 1:
@@ -324,12 +336,12 @@ class AdbDevice:
                 do="Use a phone with Android 7 or newer",
             )
 
-    def open(self, service: str, timeout: float = _STALL_SECONDS) -> AdbConnection:
+    def open(self, service: str) -> AdbConnection:
         """Open a service of this very device; the caller closes `.conn`.
 
         Raises what adbutils and sockets raise.
         """
-        connection = self._client.make_connection(timeout)
+        connection = self._client.make_connection()
         try:
             connection.send_command(f"host:tport:serial:{self.serial}")
             connection.check_okay()

@@ -1,0 +1,251 @@
+"""The adb client against a scripted server: what each refusal of adb becomes for the person who meets it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pocketvlm.devices import adb
+from pocketvlm.devices.adb import AdbDevice
+from pocketvlm.devices.base import parse_free_space
+from pocketvlm.errors import DeviceError, TransientDeviceError
+
+Service = Callable[[socket.socket], None]
+
+
+class FakeServer:
+    """An adb server on loopback; `services` has a function for each service that takes the socket over."""
+
+    def __init__(self, devices: str, services: dict[str, Service] | None = None, version: int = 41) -> None:
+        self.devices, self.services, self.version = devices, services or {}, version
+        self.asked: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            while length := stream.read(4):
+                service = stream.read(int(length, 16)).decode()
+                self.asked.append(service)
+                if service == "host:version":
+                    connection.sendall(block(f"{self.version:04x}"))
+                elif service.startswith("host:devices"):
+                    connection.sendall(block(self.devices))
+                elif service.endswith(":features"):
+                    connection.sendall(block("shell_v2,cmd"))
+                elif service.startswith("host:tport:"):
+                    connection.sendall(b"OKAY" + bytes(8))
+                    continue
+                else:
+                    handler = self.services.get(service.partition(":")[0])
+                    if handler is None:
+                        connection.sendall(b"FAIL" + block("no such service")[4:])
+                    else:
+                        handler(connection)
+                return
+
+
+def block(text: str) -> bytes:
+    return b"OKAY" + f"{len(text):04x}{text}".encode()
+
+
+def packet(kind: int, data: bytes) -> bytes:
+    return struct.pack("<BI", kind, len(data)) + data
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FakeServer]]:
+    servers: list[FakeServer] = []
+
+    def start(*arguments: object, **named: object) -> FakeServer:
+        servers.append(FakeServer(*arguments, **named))  # type: ignore[arg-type]
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def device(server: FakeServer, serial: str | None = None) -> AdbDevice:
+    return AdbDevice(
+        device_id="pixel", kind="phone", serial=serial, port=server.port, remote_dir="/data/local/tmp/p"
+    )
+
+
+@pytest.mark.parametrize(
+    ("devices", "serial", "error", "words"),
+    [
+        ("", None, DeviceError, ["no device is connected for pixel", "USB debugging"]),
+        (
+            "a\tdevice\nb\tdevice\n",
+            None,
+            DeviceError,
+            ["several devices", "a (device), b (device)", "transport.serial"],
+        ),
+        (
+            "a\tdevice\n",
+            "z",
+            DeviceError,
+            ["device z is not connected", "a (device)", "config/devices/pixel.yaml"],
+        ),
+        ("a\tunauthorized\n", "a", DeviceError, ["not authorised", "Allow USB debugging"]),
+        ("a\toffline\n", "a", TransientDeviceError, ["not ready", "offline", "Plug it in again"]),
+        ("a\tauthorizing\n", None, TransientDeviceError, ["not ready"]),
+        ("a\tno permissions (user in plugdev group)\n", "a", DeviceError, ["may not open", "udev"]),
+    ],
+)
+def test_a_device_that_cannot_be_used_says_what_to_do(serve, devices, serial, error, words):
+    with pytest.raises(DeviceError) as caught:
+        device(serve(devices), serial)
+    assert type(caught.value) is error
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_only_device_is_taken_and_every_call_names_it(serve):
+    def shell(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY" + packet(1, b"77\nout") + packet(2, b"err") + packet(3, b"\x05"))
+
+    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    phone = device(server)
+    result = phone.shell(["sh", "-c", "echo 'a b'; exit 5"], 5)
+    assert (result.status, result.stdout, result.stderr) == (5, "out", "err")
+    assert phone.serial == "only"
+    calls = [service for service in server.asked if service.startswith("shell")]
+    assert calls == ["shell,v2,raw:echo $$; exec sh -c 'echo '\"'\"'a b'\"'\"'; exit 5'"]
+    assert server.asked[server.asked.index(calls[0]) - 1] == "host:tport:serial:only"
+
+
+def test_a_connection_that_is_lost_is_transient_and_nothing_is_run_again(serve):
+    def shell(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY" + packet(1, b"77\nhalf"))
+        connection.shutdown(socket.SHUT_RDWR)
+
+    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    with pytest.raises(TransientDeviceError, match=r"connection to pixel .* was lost"):
+        device(server).shell(["probe"], 5)
+    assert sum(service.startswith("shell") for service in server.asked) == 1
+
+
+def test_a_device_that_hangs_is_given_up_at_the_deadline(serve, monkeypatch):
+    monkeypatch.setattr(adb, "_STALL_SECONDS", 0.5)
+
+    def shell(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        connection.recv(1)  # until the client gives up
+
+    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    phone = device(server)
+    started = time.monotonic()
+    with pytest.raises(TransientDeviceError, match="stopped answering"):
+        phone.shell(["true"], 5)
+    assert time.monotonic() - started < 4
+
+
+def test_the_devices_reason_for_a_refused_push_is_told(serve, tmp_path: Path):
+    def sync(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        received = b""
+        while b"DONE" not in received:
+            received += connection.recv(65536)
+        reason = b"couldn't create file: No space left on device"
+        connection.sendall(b"FAIL" + struct.pack("<I", len(reason)) + reason)
+
+    (tmp_path / "file").write_bytes(b"x" * 200_000)
+    with pytest.raises(DeviceError, match="No space left on device") as caught:
+        device(serve("only\tdevice\n", {"sync": sync})).push(tmp_path / "file", "/data/x")
+    assert "Free space on the device" in str(caught.value)
+    assert not isinstance(caught.value, TransientDeviceError)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 16 * 65536, 16 * 65536 + 5, 3_000_000])
+def test_a_file_arrives_whole_whatever_its_size(serve, tmp_path: Path, size: int):
+    got = bytearray()
+    modes: list[bytes] = []
+
+    def sync(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        stream = connection.makefile("rb")
+        kind, length = struct.unpack("<4sI", stream.read(8))
+        modes.append(kind + stream.read(length))
+        while True:
+            kind, length = struct.unpack("<4sI", stream.read(8))
+            if kind == b"DONE":
+                break
+            assert (kind, length <= 65536, length > 0) == (b"DATA", True, True)
+            got.extend(stream.read(length))
+        connection.sendall(b"OKAY" + struct.pack("<I", 0))
+
+    content = bytes(number * 7 % 256 for number in range(size % 4096)) + b"z" * (size - size % 4096)
+    (tmp_path / "file").write_bytes(content)
+    sent: list[int] = []
+    device(serve("only\tdevice\n", {"sync": sync})).push(
+        tmp_path / "file", "/d/x", 0o755, progress=sent.append
+    )
+    assert bytes(got) == content
+    assert modes == [b"SEND/d/x,33261"]
+    assert sent[-1:] == ([size] if size else [])
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(serve, tmp_path: Path):
+    def sync(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        connection.recv(1024)
+        connection.sendall(b"STAT" + struct.pack("<III", 0o040755, 0, 0))
+        connection.recv(1024)
+        name = b"../evil"
+        connection.sendall(b"DENT" + struct.pack("<IIII", 0o100644, 1, 0, len(name)) + name)
+        connection.sendall(b"DONE" + bytes(16))
+
+    with pytest.raises(DeviceError, match="a name that is none"):
+        device(serve("only\tdevice\n", {"sync": sync})).pull("/d", tmp_path / "pulled")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_no_server_is_started_behind_ones_back(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a program was started"))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(TransientDeviceError, match="no adb server answers for pixel"):
+        AdbDevice(device_id="pixel", kind="phone", serial="a", port=port, remote_dir="/d")
+
+
+def test_an_old_server_is_refused(serve):
+    with pytest.raises(DeviceError, match="version 39, older than 41"):
+        device(serve("a\tdevice\n", version=39))
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "Filesystem     1024-blocks     Used Available Capacity Mounted on\n/dev/vda 100 1 42 10% /data\n",
+        "Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/block/dm 5 100 1 42 10% /data/my files\n",
+    ],
+)
+def test_free_space_is_read_whatever_the_names(printed):
+    assert parse_free_space(printed) == 42 * 1024
+
+
+@pytest.mark.parametrize("printed", ["", "df: x: No such file\n", "a b c\nd e f\n"])
+def test_what_is_no_output_of_df_is_refused(printed):
+    with pytest.raises(ValueError, match="no output of df"):
+        parse_free_space(printed)
