@@ -20,7 +20,7 @@ _CLASSES = (
     ("npu", r"nsp|cdsp|hvx|hmx|npu|tpu|apu|hexagon"),
     ("gpu", r"gpu|g3d|kgsl|mali"),
     ("skin", r"skin|shell|quiet|surface|back|front|xo[-_]?therm|chassis|case|board|soc_?therm_?virt"),
-    ("pmic", r"^pm\d|pmic|pm[a-z]?\d{3,}|bcl|charger|chg|usb|buck"),
+    ("pmic", r"^pm[a-z]*\d|pmic|bcl|charger|chg|usb|buck"),
     ("cpu", r"cpu|core|big|mid|little|lit\b|apc|cluster|tsens|soc|x86_pkg|k10temp|aoss|package"),
 )
 # What an ioctl on the Hexagon's monitor gives. Source: sysmon_subsystem_stats of the public kernels.

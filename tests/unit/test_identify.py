@@ -1,0 +1,179 @@
+"""What a device is found to be: this machine, and phones of several makers as their files stand there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pocketvlm.devices.identify import expand, identify, parse
+from pocketvlm.devices.local import LocalDevice
+from pocketvlm.devices.sensors import Found, component_of, find
+from pocketvlm.errors import DeviceError
+from pocketvlm.measure import sensorlist
+from pocketvlm.provenance import canonical_json
+
+CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/devices/local.yaml").read_text())
+KGSL = "/sys/class/kgsl/kgsl-3d0"
+
+
+def find_in(**files: str | None) -> dict[str, dict[str, object]]:
+    sensors = find(Found(files, 4096, 100, -1e-6))
+    return {sensor["name"]: sensor for sensor in sensors.used} | {
+        f"missing {lack['quantity']} {lack['component']}": lack for lack in sensors.missing
+    }
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> LocalDevice:
+    """This machine with another root for `sys`: a phone's files."""
+    root = tmp_path / "root of a phone"
+    files = {
+        "class/thermal/thermal_zone0/type": "cpu-1-0",
+        "class/thermal/thermal_zone0/temp": "45200",
+        "class/thermal/thermal_zone2/type": "cpu-1-0",
+        "class/thermal/thermal_zone2/temp": "45300",
+        "class/thermal/thermal_zone10/type": "quiet therm!",
+        "class/thermal/thermal_zone10/temp": "31000",
+        "class/thermal/thermal_zone3/type": "modem-cfg",
+        "class/thermal/thermal_zone3/temp": "-40000",
+        "class/thermal/thermal_zone4/type": "battery",
+        "class/thermal/thermal_zone4/temp": "289",
+        "class/power_supply/battery/current_now": "-401000",
+        "class/power_supply/battery/status": "Discharging",
+        "class/kgsl/kgsl-3d0/gpu_busy_percentage": "4 %",
+        "devices/system/cpu/cpufreq/policy4/scaling_cur_freq": "1804800",
+    }
+    for name, content in files.items():
+        path = root / "sys" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    device = LocalDevice("phone", tmp_path / "device")
+    device.sysfs_root = str(root)
+    return device
+
+
+def test_this_machine_is_identified_and_its_sensor_list_is_one(tmp_path):
+    device = LocalDevice("local", tmp_path)
+    identity = identify(device, CONFIG)
+    assert identity["kind"] == "local"
+    assert identity["notice"] is None
+    assert identity["cpus"] >= 1
+    assert identity["memory_bytes"] > 1e8
+    assert identity["kernel"] == Path("/proc/sys/kernel/osrelease").read_text().strip()
+    names = {sensor["name"] for sensor in identity["sensors"]}
+    assert {"cpu.total.user", "cpu.0.idle", "mem.available", "proc.utime", "proc.rss"} <= names
+    assert {sensor["group"] for sensor in identity["sensors"]} == set(identity["groups"])
+    assert canonical_json(identify(device, CONFIG)) == canonical_json(identity)
+    assert str(tmp_path) not in canonical_json(identity)
+    local = {
+        **identity,
+        "sensors": [{**s, "path": s["path"].replace("{sysfs_root}", "")} for s in identity["sensors"]],
+    }
+    assert sensorlist.text(local).startswith("pocketvlm-sensors\t1\n")
+
+
+def test_a_phones_files_become_sensors_below_its_root(phone, tmp_path):
+    identity = identify(phone, CONFIG)
+    sensors = {sensor["name"]: sensor for sensor in identity["sensors"]}
+    assert sensors["thermal.cpu-1-0"]["path"] == "{sysfs_root}/sys/class/thermal/thermal_zone0/temp"
+    assert sensors["thermal.cpu-1-0.2"]["path"] == "{sysfs_root}/sys/class/thermal/thermal_zone2/temp"
+    assert sensors["thermal.quiet_therm_"]["component"] == "skin.quiet therm!"
+    assert sensors["thermal.battery"]["scale"] == 0.1
+    assert sensors["freq.policy4"]["scale"] == 1000.0
+    assert sensors["battery.current"]["scale"] == -1e-6
+    assert sensors["battery.status"]["select"] == "text"
+    assert sensors["proc.utime"]["path"] == "/proc/{pid}/stat"
+    missing = {(lack["quantity"], lack["component"]): lack["reason"] for lack in identity["missing"]}
+    assert "says '-40000'" in missing["temperature", "other.modem-cfg"]
+    assert missing["voltage", "battery"].endswith("voltage_now is not there")
+    assert "gpu_frequency" in {quantity for quantity, _ in missing}
+    assert str(tmp_path) not in canonical_json(identity)
+    phone_config = {**CONFIG, "battery": {"current_scale": 1e-3}}
+    again = {sensor["name"]: sensor for sensor in identify(phone, phone_config)["sensors"]}
+    assert again["battery.current"]["scale"] == 1e-3
+
+
+def test_another_temperature_is_the_same_identity(phone):
+    before = canonical_json(identify(phone, CONFIG))
+    for name, value in (("thermal/thermal_zone0/temp", "81900"), ("power_supply/battery/current_now", "12")):
+        Path(phone.sysfs_root, "sys/class", name).write_text(value)
+    assert canonical_json(identify(phone, CONFIG)) == before
+
+
+@pytest.mark.parametrize(
+    ("zone", "component"),
+    [
+        ("cpu-0-0", "cpu"), ("cpuss-1", "cpu"), ("gpuss-0", "gpu"), ("nspss-2", "npu"),
+        ("skin-msm-therm", "skin"),
+        ("battery", "battery"), ("pm8550_tz", "pmic"), ("ddr", "other"), ("mtktscpu", "cpu"), ("TPU", "npu"),
+        ("BIG", "cpu"), ("G3D", "gpu"), ("quiet_therm", "skin"), ("x86_pkg_temp", "cpu"), ("acpitz", "other"),
+        ("mtktsbattery", "battery"), ("pmih010x_tz", "pmic"), ("xo-therm", "skin"),
+        ("modem-lte-sub6-pa1", "other"),
+    ],
+)  # fmt: skip
+def test_zones_are_known_by_their_type(zone, component):
+    assert component_of(zone) == component
+
+
+def test_what_the_shell_may_not_read_is_missing_and_not_zero():
+    found = find_in(**{f"{KGSL}/gpu_busy_percentage": None, f"{KGSL}/gpuclk": None})
+    assert "gpu.busy" not in found
+    assert found["missing gpu_busy gpu"]["reason"].endswith("gpu_busy_percentage cannot be read")
+    assert found["missing gpu_frequency gpu"]["reason"].endswith("gpuclk cannot be read")
+
+
+def test_mali_and_mediatek_are_found_where_adreno_is_not():
+    mali = find_in(**{"/sys/class/misc/mali0/device/utilization": "7"})
+    assert mali["gpu.busy"]["path"] == "{sysfs_root}/sys/class/misc/mali0/device/utilization"
+    ged = find_in(
+        **{"/sys/module/ged/parameters/gpu_loading": "7", "/sys/class/devfreq/13000000.mali/cur_freq": "1"}
+    )
+    assert ged["gpu.busy"]["path"].endswith("/gpu_loading")
+    assert ged["gpu.clock"]["path"].endswith("/13000000.mali/cur_freq")
+
+
+def test_the_hexagons_monitor_is_read_by_ioctl_and_is_no_file_of_sysfs():
+    found = find_in(**{"/dev/sysmon_subsystem_stats": "ioctl"})
+    assert found["npu.hvx"]["select"] == "ioctl:0x80047101"
+    assert found["npu.q6"]["unit"] == "KCPS"
+    assert found["npu.q6"]["path"] == "/dev/sysmon_subsystem_stats"
+
+
+def test_rapl_is_used_where_it_can_be_read():
+    base = "/sys/class/powercap/intel-rapl:0"
+    found = find_in(**{f"{base}/name": "package-0", f"{base}/energy_uj": "12"})
+    assert found["rapl.package-0"]["component"] == "rapl.package-0"
+    denied = find_in(**{f"{base}/name": "package-0", f"{base}/energy_uj": None})
+    assert denied["missing energy rapl.package-0"]["reason"].endswith("by root only")
+
+
+def test_zones_come_in_the_order_of_their_numbers():
+    files = {
+        f"/sys/class/thermal/thermal_zone{n}/{f}": v
+        for n in (10, 9, 1)
+        for f, v in (("type", f"z{n}"), ("temp", "1000"))
+    }
+    names = [name for name in find_in(**files) if name.startswith("thermal.")]
+    assert names == ["thermal.z1", "thermal.z9", "thermal.z10"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "cores"),
+    [("0-3", [0, 1, 2, 3]), ("0", [0]), ("0-1,4-5", [0, 1, 4, 5]), ("", []), ("a-b", []), ("0-", [])],
+)
+def test_ranges_of_cores(ranges, cores):
+    assert expand(ranges) == cores
+
+
+def test_lines_that_are_none_are_left_out():
+    files, values = parse("R\t/a\t 5 \nD\t/b\ngarbage\nV\tkernel\t6.1\nV\tempty\t\nR\t/c\n\n")
+    assert files == {"/a": "5", "/b": None}
+    assert values == {"kernel": "6.1"}
+
+
+def test_what_is_no_linux_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pocketvlm.devices.identify._SCRIPT", "echo hello")
+    with pytest.raises(DeviceError, match="does not answer as a Linux system"):
+        identify(LocalDevice("local", tmp_path), CONFIG)
