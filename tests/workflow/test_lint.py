@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pocketvlm.analyse.dag import parse_rulegraph
+from pocketvlm.config.schema import validate
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -141,6 +143,15 @@ def test_quick_start_is_two_commands_of_one_line() -> None:
     for line in (main_job[0], tests[0]):
         assert "--require-hashes" in line and not line.startswith(("$", "#", ">"))
         assert subprocess.run(["sh", "-n", "-c", line], capture_output=True).returncode == 0
+
+
+def test_the_device_file_in_the_papers_is_valid() -> None:
+    (example,) = [
+        content
+        for language, content in fences((ROOT / "docs/real-phone.md").read_text())
+        if language == "yaml"
+    ]
+    validate(yaml.safe_load(example), "device", where="docs/real-phone.md")
 
 
 def slug(heading: str) -> str:
