@@ -38,7 +38,7 @@ def output(stdout: Sequence[Piece], stderr: Sequence[Piece], wall_us: int = 5_00
 
 
 def stdout_0_3_16() -> list[Piece]:
-    """0.3.16: image lines on stdout; load 1 s, text 100 ms, encode 500, image 1.9 s, text 100, decode 3 x 100."""
+    """0.3.16: image lines on stdout; load 1 s, text 100 ms, encode 500, image 1900, text 100, decode 300."""
     return [
         (1_000_000, b"main: loading model: model.gguf\n"),
         (1_100_000, b"encoding image slice...\n"),
@@ -61,17 +61,17 @@ def stderr_0_3_16() -> list[Piece]:
 
 def as_0_3_9() -> tuple[list[Piece], list[Piece]]:
     """The same run as 0.3.9 prints it: image lines on stderr, in its words."""
-    images = [
-        (t, d.replace(b"image slice encoded", b"image/slice encoded").replace(b"encoding image slice", b"encoding image or slice"))
-        for t, d in stdout_0_3_16()
-        if b"imag" in d
-    ]  # fmt: skip
+    images = []
+    for t, line in stdout_0_3_16():
+        if b"imag" in line:
+            line = line.replace(b"image slice encoded", b"image/slice encoded")
+            images.append((t, line.replace(b"encoding image slice", b"encoding image or slice")))
     stdout = [(t, d) for t, d in stdout_0_3_16() if b"imag" not in d]
     return stdout, [stderr_0_3_16()[0], *images, stderr_0_3_16()[1]]
 
 
 def as_0_3_36() -> tuple[list[Piece], list[Piece]]:
-    """The same run as 0.3.36 prints it with --verbosity 4: all but the answer on stderr, with time and level."""
+    """The same run as 0.3.36 prints it with --verbosity 4: on stderr with time and level, but the answer."""
     names = {
         b"encoding image slice...": b"encoding mtmd batch, n_chunks = 1 (done = 1, total = 3)",
         b"image slice encoded in": b"mtmd batch encoding done in",
@@ -91,34 +91,33 @@ IDENTITY: dict[str, Any] = {
     "kind": "local",
     "groups": {"cpu": {"period_ms": 100}, "battery": {"period_ms": 200}},
     "sensors": [
-        {"name": "cpu.total.user", "group": "cpu", "quantity": "cpu_time", "component": "cpu.user", "unit": "s",
-         "scale": 0.01, "kind": "counter"},
-        {"name": "proc.utime", "group": "cpu", "quantity": "workload_cpu_time", "component": "user", "unit": "s",
-         "scale": 0.01, "kind": "counter"},
-        {"name": "proc.rss", "group": "cpu", "quantity": "workload_rss", "component": "workload", "unit": "B",
-         "scale": 4096, "kind": "gauge"},
-        {"name": "thermal.cpu", "group": "cpu", "quantity": "temperature", "component": "cpu.zone0", "unit": "degC",
-         "scale": 0.001, "kind": "gauge"},
-        {"name": "battery.current", "group": "battery", "quantity": "current", "component": "battery", "unit": "A",
-         "scale": 1e-6, "kind": "gauge"},
-        {"name": "battery.voltage", "group": "battery", "quantity": "voltage", "component": "battery", "unit": "V",
-         "scale": 1e-6, "kind": "gauge"},
-        {"name": "battery.status", "group": "battery", "quantity": "battery_status", "component": "battery",
-         "unit": "text", "scale": 1, "kind": "text"},
+        dict(zip(("name", "group", "quantity", "component", "unit", "scale", "kind"), sensor, strict=True))
+        for sensor in (
+            ("cpu.total.user", "cpu", "cpu_time", "cpu.user", "s", 0.01, "counter"),
+            ("proc.utime", "cpu", "workload_cpu_time", "user", "s", 0.01, "counter"),
+            ("proc.rss", "cpu", "workload_rss", "workload", "B", 4096, "gauge"),
+            ("thermal.cpu", "cpu", "temperature", "cpu.zone0", "degC", 0.001, "gauge"),
+            ("battery.current", "battery", "current", "battery", "A", 1e-6, "gauge"),
+            ("battery.voltage", "battery", "voltage", "battery", "V", 1e-6, "gauge"),
+            ("battery.status", "battery", "battery_status", "battery", "text", 1, "text"),
+        )
     ],
     "missing": [{"quantity": "gpu_busy", "component": "gpu", "reason": "no GPU node can be read"}],
 }  # fmt: skip
 
 
-def sensor_files(wall_us: int, start_us: int, *, current_ua: int, every_us: int = 100_000) -> dict[str, bytes]:
-    """Sensor CSVs: 2 cores' worth of user time, the workload at 150 %, 4 V, temperature rising 1 K/s from 40."""
+def sensor_files(
+    wall_us: int, start_us: int, *, current_ua: int, every_us: int = 100_000
+) -> dict[str, bytes]:
+    """Sensor CSVs: two cores of user time, the workload at 150 %, 4 V, temperature rising 1 K/s from 40."""
     cpu = ["t_us,cpu.total.user,proc.utime,proc.rss,thermal.cpu"]
     battery = ["t_us,battery.current,battery.voltage"]
-    for t in range(0, wall_us, every_us):
-        cpu.append(f"{start_us + t},{t * 200 / 1e6},{t * 150 / 1e6},{25600 + t // 1000},{40000 + t // 1000}")
-    for t in range(0, wall_us, 2 * every_us):
-        battery.append(f"{start_us + t},{current_ua},4000000")
-    wake = ["t_us,late_us", *(f"{start_us + t},{100 + t % 7}" for t in range(0, wall_us, 16_667))]
+    cpu.extend(
+        f"{start_us + t},{t * 200 / 1e6},{t * 150 / 1e6},{25600 + t // 1000},{40000 + t // 1000}"
+        for t in range(0, wall_us, every_us)
+    )
+    battery.extend(f"{start_us + t},{current_ua},4000000" for t in range(0, wall_us, 2 * every_us))
+    wake = ["t_us,late_us", *(f"{start_us + t},{100 + t // 16_667 % 7}" for t in range(0, wall_us, 16_667))]
     return {
         name: ("\n".join(lines) + "\n").encode()
         for name, lines in (("cpu.csv", cpu), ("battery.csv", battery), ("wake.csv", wake))
@@ -138,12 +137,22 @@ def write_run(
 ) -> str:
     """Write a complete raw run and return the sha256 of its meta.json."""
     folder.mkdir(parents=True)
-    content = dict(files if files is not None else sensor_files(seen.wall_us, start_us, current_ua=current_ua))
+    content = dict(
+        files if files is not None else sensor_files(seen.wall_us, start_us, current_ua=current_ua)
+    )
     events: list[dict[str, Any]] = [{"t_us": start_us, "event": "start", "pid": 2}]
     for name, each in (("stdout", seen.stdout), ("stderr", seen.stderr)):
         offset = 0
         for end, t in zip(each.ends.tolist(), each.times.tolist(), strict=True):
-            events.append({"t_us": start_us + t, "event": "chunk", "stream": name, "offset": offset, "length": end - offset})
+            events.append(
+                {
+                    "t_us": start_us + t,
+                    "event": "chunk",
+                    "stream": name,
+                    "offset": offset,
+                    "length": end - offset,
+                }
+            )
             offset = end
     events.append({"t_us": start_us + seen.wall_us, "event": "end", "exited": True, "status": 0})
     events.sort(key=lambda event: event["t_us"])
@@ -172,7 +181,8 @@ def write_run(
         "role": role,
         "key_inputs": {"workload": {"id": "idle"} if role == "idle" else {"id": "w", "max_tokens": budget}},
         "files": {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in content.items()
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in content.items()
         },
     }
     data = json.dumps(meta).encode()
@@ -188,7 +198,8 @@ def idle_output(wall_us: int = 3_000_000) -> Output:
 CELL = {
     "cell": "bench.llama-aaaaaaaa", "device": "bench", "device_kind": "local", "framework": "llama.cpp",
     "version": "0.3.16", "backend": "cpu", "build": "llama.cpp-0.3.16-cpu-x", "adapter": "llamacpp",
-    "model": "nano", "weights_kind": "synthetic", "quantisation": "Q4_0", "workload": "w", "settings": "threads=2",
+    "model": "nano", "weights_kind": "synthetic", "quantisation": "Q4_0", "workload": "w",
+    "settings": "threads=2",
 }  # fmt: skip
 
 
@@ -210,7 +221,14 @@ def write_block(results: Path, repeats: int = 3, seen: Output | None = None, **o
         )
         rounds = max(0, position - 1)
         runs.append(
-            {"run": f"{key}/{number:02d}", "cell": cell, "role": role, "round": rounds, "position": position, "meta_sha256": sha}
+            {
+                "run": f"{key}/{number:02d}",
+                "cell": cell,
+                "role": role,
+                "round": rounds,
+                "position": position,
+                "meta_sha256": sha,
+            }
         )
     for path, value in (
         ("x/blocks/bench.json", {"format": 1, "experiment": "x", "device": "bench", "runs": runs}),

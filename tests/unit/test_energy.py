@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ def test_energy_is_additive(power: list[float], cuts: list[int]) -> None:
     t = np.linspace(0, 4_000_000, len(power)).astype(np.int64)
     values = np.array(power)
     cuts.sort()
-    pieces = list(zip(cuts, cuts[1:], strict=False))
+    pieces = list(itertools.pairwise(cuts))
     total = integral(t, values, [(cuts[0], cuts[-1])])
     assert sum(integral(t, values, [piece]) for piece in pieces) == pytest.approx(total, abs=1e-6)
     assert integral(t, values, pieces) == pytest.approx(total, abs=1e-6)
@@ -42,7 +44,9 @@ def test_energy_is_additive(power: list[float], cuts: list[int]) -> None:
 @given(st.lists(st.integers(0, 999), min_size=2, max_size=50), st.integers(0, 999))
 def test_a_counter_that_wraps_is_made_whole(steps: list[int], first: int) -> None:
     true = first + np.concatenate(([0], np.cumsum(steps)))
-    assert unwrap((true % 1000).astype(float), 1000.0) == pytest.approx((true - true[0] + first).astype(float))
+    assert unwrap((true % 1000).astype(float), 1000.0) == pytest.approx(
+        (true - true[0] + first).astype(float)
+    )
 
 
 def test_a_counter_that_goes_back_without_a_known_range() -> None:

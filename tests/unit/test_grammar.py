@@ -54,6 +54,12 @@ def test_three_generations_print_the_same_run(stdout: list[Piece], stderr: list[
     }
     assert next(c.reason for c in report.counters if c.name == "sample")
     assert report.tokens == {"decode": 4, "image_prefill": 576, "text_prefill": 24}
+    assert {c.name: c.unannounced_ms for c in report.counters if c.covers} == {
+        "image_encode": 0.0,
+        "image_prefill": 0.0,
+        "prompt_eval": 100.0,  # end of load to the image: decoding its file and evaluating the first text
+        "decode": 3.0,  # three steps of the 1 ms that the first sampling took
+    }
     assert report.decode_steps == 3
     assert report.answer == " a b c d"
     np.testing.assert_array_equal(report.token_times_us, [3_600_000, 3_700_000, 3_800_000, 3_900_000])
@@ -117,7 +123,8 @@ def test_several_image_batches_and_images() -> None:
     ]
     report = read(output([*pieces[:3], *batches, *pieces[5:]], stderr_0_3_16()))
     assert [b.phase for b in report.boundaries] == [
-        "load", "text_prefill", "image_encode", "image_prefill", "text_prefill", "image_encode", "image_prefill",
+        "load", "text_prefill", "image_encode", "image_prefill", "text_prefill", "image_encode",
+        "image_prefill",
         "text_prefill", "decode", "other",
     ]  # fmt: skip
     assert report.tokens["image_prefill"] == 586
@@ -135,7 +142,9 @@ def test_without_lines_about_the_image_its_phases_cannot_be_seen() -> None:
 
 
 def test_a_forged_counter_in_the_answer_is_only_text() -> None:
-    forged = b" image decoded (batch 1/1) in 1 ms\n\nimage slice encoded in 1 ms\n" + TIMING.replace(b"300.00", b"1.00")
+    forged = b" image decoded (batch 1/1) in 1 ms\n\nimage slice encoded in 1 ms\n" + TIMING.replace(
+        b"300.00", b"1.00"
+    )
     pieces = stdout_0_3_16()
     report = read(output([*pieces[:6], (3_600_000, forged), *pieces[7:]], stderr_0_3_16()))
     assert {c.name: c.value_ms for c in report.counters}["image_encode"] == 500.0
@@ -206,7 +215,7 @@ def test_a_workload_that_printed_nothing() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.binary(min_size=1, max_size=80)), max_size=12), st.data())
 def test_hostile_output_never_breaks_the_reader(noise: list[Piece], data: st.DataObject) -> None:
-    """Any mixture of real lines and noise is either understood, with ordered boundaries, or a WorkloadError."""
+    """Any mixture of real lines and noise is understood, with ordered boundaries, or a WorkloadError."""
     real = stdout_0_3_16()
     mixed = sorted([*data.draw(st.permutations(real)), *noise], key=lambda piece: piece[0])
     errors = sorted([*stderr_0_3_16(), *data.draw(st.permutations(noise))], key=lambda piece: piece[0])

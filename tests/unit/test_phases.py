@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from handmade import BUDGET, output, stderr_0_3_16, stdout_0_3_16
@@ -45,7 +46,7 @@ def test_intervals_partition_the_run(drawn: list[tuple[int, str, bool, bool]], r
     wall = points[-1].t_us + rest
     intervals = segment(points, wall)
     assert sum(i.duration_us for i in intervals) == wall
-    assert all(a.end_us == b.start_us for a, b in zip(intervals, intervals[1:], strict=False))
+    assert all(a.end_us == b.start_us for a, b in itertools.pairwise(intervals))
     assert sum(end - start for phase in PHASES for start, end in of_phase(intervals, phase)) == wall
     numbers = [(i.phase, i.interval) for i in intervals]
     assert len(set(numbers)) == len(numbers)

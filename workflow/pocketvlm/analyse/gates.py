@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pocketvlm.analyse import records
 from pocketvlm.analyse.metrics import SENSED
 from pocketvlm.errors import ConfigError
-from pocketvlm.frameworks import JUDGED
+from pocketvlm.frameworks import FOREIGN, JUDGED
 
 THRESHOLDS = (
     "min_sensor_coverage_percent",
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 _EVIDENCE = (
     "agreement.",
     "reported.",
+    "unannounced.",
     "token_budget",
     "tokens",
     "sensor_coverage",
@@ -117,11 +118,17 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
         _judge_agreement(rows, value, thresholds["agreement_percent"], thresholds["agreement_ms"])
 
 
-def disagreement(agreement_percent: float | None, reported_ms: float | None) -> tuple[float, float] | None:
-    """Return by how many percent and milliseconds observed and reported differ, None where either is NA."""
-    if agreement_percent is None or reported_ms is None:
-        return None
-    return abs(agreement_percent), abs(agreement_percent) / 100.0 * reported_ms
+def disagreement(agreement_percent: float, reported_ms: float, unannounced_ms: float) -> tuple[float, float]:
+    """Return by how many percent and milliseconds observed and reported differ beyond what is explained.
+
+    Args:
+        agreement_percent: 100 (observed - reported) / reported.
+        reported_ms: as the framework reports.
+        unannounced_ms: how much longer the observed time may be because of work that the counter leaves out.
+    """
+    excess = agreement_percent / 100.0 * reported_ms
+    unexplained = max(0.0, excess - unannounced_ms) if excess > 0 else -excess
+    return 100.0 * unexplained / reported_ms, unexplained
 
 
 def _judge_agreement(
@@ -131,15 +138,21 @@ def _judge_agreement(
         prefix, _, counter = row["metric"].partition(".")
         if prefix != "agreement" or counter not in JUDGED:
             continue
-        differ = disagreement(row["value"], value.get((row["phase"], f"reported.{counter}")))
-        if differ is None or differ[0] <= percent or differ[1] <= ms:
+        reported = value.get((row["phase"], f"reported.{counter}"))
+        if row["value"] is None or not reported:
             continue
-        doubtful = [other for other in rows if other["phase"] in JUDGED[counter]]
-        _close(
-            doubtful,
-            f"observed and reported {counter} differ by {_short(differ[0])} % and {_short(differ[1])} ms, "
-            f"more than {_short(percent)} % and {_short(ms)} ms",
-        )
+        of_phase = [other for other in rows if other["phase"] == JUDGED[counter]]
+        explained = value.get((row["phase"], f"unannounced.{counter}")) or 0.0
+        limits = f"more than {_short(percent)} % and {_short(ms)} ms"
+        differ = disagreement(row["value"], reported, explained)
+        if differ[0] > percent and differ[1] > ms:
+            found = f"differ by {_short(differ[0])} % and {_short(differ[1])} ms, {limits}"
+            _close(of_phase, f"observed and reported {counter} {found}")
+            continue
+        differ = disagreement(row["value"], reported, 0.0)
+        if counter in FOREIGN and differ[0] > percent and differ[1] > ms:
+            rates = [other for other in of_phase if other["metric"] == "tokens_per_second"]
+            _close(rates, f"{_short(differ[1])} ms of the phase are work of another kind, {limits}")
 
 
 def _close(rows: Iterable[Row], why: str) -> None:

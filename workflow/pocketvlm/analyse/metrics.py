@@ -242,6 +242,9 @@ def _from_output(
             observed = sum(lengths[p] for p in counter.covers)
             agreement = 100.0 * (observed - counter.value_ms) / counter.value_ms
         yield Metric(phase, f"agreement.{counter.name}", agreement, "%", "derived", None, why)
+        if counter.covers:
+            more = None if why else counter.unannounced_ms
+            yield Metric(phase, f"unannounced.{counter.name}", more, "ms", "observed", None, why)
 
 
 def _latencies(report: Report, absent: str) -> Iterator[Metric]:

@@ -21,13 +21,16 @@ ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
 JUDGED = {
-    "image_encode": ("image_encode",),
-    "image_prefill": ("image_prefill",),
-    "decode": ("decode",),
-    "prompt_eval": ("text_prefill",),
+    "image_encode": "image_encode",
+    "image_prefill": "image_prefill",
+    "decode": "decode",
+    "prompt_eval": "text_prefill",
 }
-"""Counter to the phases that are doubtful when observed and reported disagree on it. `prompt_eval` covers the
+"""Counter to the phase that is doubtful when observed and reported disagree on it. `prompt_eval` covers the
 image, too, but that has counters of its own: what it adds is text."""
+
+FOREIGN = ("prompt_eval",)
+"""Counters whose unannounced work is none of the phase's own: a rate over it would be too low."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Counter:
         value_ms: milliseconds, None when this output lacks it.
         covers: the observed phases whose sum means the same; empty when nothing observed does.
         reason: why the value is None, or why nothing observed means the same; empty otherwise.
+        unannounced_ms: the most by which the observed time may be longer because of work that the counter
+            leaves out and no line announces.
     """
 
     name: str
@@ -102,6 +107,7 @@ class Counter:
     value_ms: float | None
     covers: tuple[str, ...] = ()
     reason: str = ""
+    unannounced_ms: float = 0.0
 
 
 @dataclass(frozen=True)

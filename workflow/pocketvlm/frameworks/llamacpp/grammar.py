@@ -15,6 +15,7 @@ before the final `"\\n\\n"`; nothing inside it is ever read as a log line, so a 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     times = output.stdout.times[first_chunk : last_chunk + 1]
     return Report(
         boundaries=boundaries,
-        counters=_counters(events, timings, steps),
+        counters=_counters(events, timings, steps, _unannounced(boundaries, output.stdout, answer_at, steps)),
         tokens={
             "decode": tokens,
             "image_prefill": image_tokens if seen_image else None,
@@ -323,7 +324,28 @@ def _at(boundary: Boundary, t_us: int) -> Boundary:
     return Boundary(boundary.name, t_us, boundary.phase, observed=False, exact=boundary.exact)
 
 
-def _counters(events: list[_Event], timings: dict[str, _Timing], steps: int) -> tuple[Counter, ...]:
+def _unannounced(
+    boundaries: tuple[Boundary, ...], stdout: Stream, answer_at: int, steps: int
+) -> dict[str, float]:
+    """Return the most milliseconds of observed time that a counter leaves out and no line announces.
+
+    `prompt_eval`: decoding and preprocessing the image file, between the end of load and the first text.
+    `decode`: sampling, which `eval time` excludes. The first sampling is seen, from the empty line that ends
+    the prompt's evaluation to the first token; its memory being new, it is the slowest. Each step has one.
+    """
+    found = {"prompt_eval": 0.0, "decode": 0.0}
+    for here, after in itertools.pairwise(boundaries):
+        if here.name == "load_end":
+            found["prompt_eval"] = (after.t_us - here.t_us) * 1e-3
+    first = next(b.t_us for b in boundaries if b.name == "first_token")
+    if answer_at > 0 and stdout.chunk_of(answer_at - 1) != stdout.chunk_of(answer_at):
+        found["decode"] = steps * (first - stdout.time_of(answer_at - 1)) * 1e-3
+    return found
+
+
+def _counters(
+    events: list[_Event], timings: dict[str, _Timing], steps: int, unannounced: dict[str, float]
+) -> tuple[Counter, ...]:
     def image(event_name: str, name: str) -> Counter:
         values = [event.ms for event in events if event.name == event_name]
         if not values:
@@ -333,7 +355,8 @@ def _counters(events: list[_Event], timings: dict[str, _Timing], steps: int) -> 
     def timing(key: str, name: str, phase: str, covers: tuple[str, ...], reason: str) -> Counter:
         if key not in timings:
             return Counter(name, phase, None, reason=f"llama.cpp printed no '{key} time' line")
-        return Counter(name, phase, timings[key].ms, covers, "" if covers else reason)
+        more = unannounced.get(name, 0.0)
+        return Counter(name, phase, timings[key].ms, covers, "" if covers else reason, more)
 
     decode = timing("eval", "decode", "decode", ("decode",), "")
     if steps == 0:
