@@ -147,14 +147,15 @@ static struct extracted as_word(const char *at, const char *limit, const char *e
 }
 
 static struct extracted extract_first(const char *content, const char *end) {
-    const char *at = content;
-    while (at < end && is_space(*at)) at++;
-    size_t length = number_length(at, (size_t)(end - at));
-    const char *stop = at + length;
-    bool number = length > 0;
-    if (number && stop < end && !is_space(*stop)) number = *stop == '%' && (stop + 1 == end || is_space(stop[1]));
-    if (!number) return as_text(content, line_end(content, end), end);
-    return (struct extracted){.number = true, .more = stop == end, .at = at, .length = length};
+    const char *word, *word_end;
+    find_word(content, end, 0, &word, &word_end);
+    size_t length = number_length(word, (size_t)(word_end - word));
+    const char *stop = word + length;
+    struct extracted result = {.number = true, .at = word, .length = length};
+    bool number = length > 0 && (stop == word_end || (*stop == '%' && stop + 1 == word_end));
+    if (!number) result = as_text(content, line_end(content, end), end);
+    result.more |= word_end == end;
+    return result;
 }
 
 static struct extracted extract_line(const struct select *select, const char *content, const char *end) {
@@ -177,8 +178,10 @@ static struct extracted extract_stat(const struct select *select, const char *co
     if (select->index == 1) return as_word(content, end, end, 0);
     const char *at = end; /* the name in parentheses may itself hold spaces, parentheses and line ends */
     while (at > content && at[-1] != ')') at--;
-    if (at == content) return as_text(content, line_end(content, end), end);
-    return as_word(at, end, end, select->index - 3);
+    struct extracted result = at == content ? as_text(content, line_end(content, end), end)
+                                            : as_word(at, end, end, select->index - 3);
+    result.more = true; /* another parenthesis may follow */
+    return result;
 }
 
 struct extracted extract(const struct select *select, const char *content, size_t length) {

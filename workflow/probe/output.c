@@ -97,7 +97,7 @@ bool events_open(struct events *events, int folder) {
     pthread_mutex_init(&events->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
     events->last_us = 0;
-    events->bytes = 0;
+    atomic_init(&events->bytes, 0);
     return writer_open(&events->writer, folder, "events.jsonl", 1 << 16);
 }
 
@@ -116,7 +116,7 @@ static void add(struct events *events, int64_t t_us, const char *rest, size_t le
     *end++ = ',';
     writer_put(&events->writer, head, (size_t)(end - head));
     writer_put(&events->writer, rest, length);
-    events->bytes += (size_t)(end - head) + length;
+    atomic_fetch_add(&events->bytes, (size_t)(end - head) + length);
     pthread_mutex_unlock(&events->lock);
 }
 

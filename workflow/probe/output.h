@@ -3,6 +3,7 @@
 #define PROBE_OUTPUT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,7 +41,7 @@ struct events {
     pthread_mutex_t lock;
     struct writer writer;
     int64_t last_us;
-    uint64_t bytes;
+    atomic_uint_fast64_t bytes; /* written so far; read without the lock */
 };
 
 bool events_open(struct events *events, int folder);

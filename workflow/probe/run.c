@@ -98,9 +98,9 @@ static void ask_to_end(struct recording *recording, int number) {
     if (recording->kill_at_us == 0) recording->kill_at_us = now_us() + KILL_AFTER_US;
 }
 
-static bool limit_reached(const struct recording *recording) {
+static bool limit_reached(struct recording *recording) {
     uint64_t most = recording->options->max_output, events_most = most > EVENTS_MIN ? most : EVENTS_MIN;
-    return recording->result.truncated || recording->events.bytes >= events_most;
+    return recording->result.truncated || atomic_load(&recording->events.bytes) >= events_most;
 }
 
 /* Record what a stream has to give now. `at_us` is the time of it, or 0 for the time of reading. Returns whether there was any. */
