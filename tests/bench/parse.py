@@ -1,7 +1,7 @@
 """How fast a sensor file is read: our checked reading against plain pandas.read_csv.
 
-Prints one JSON object: `mb_s` and `pandas_mb_s`, medians of interleaved repetitions over a file of 1000 s x 60 sensors
-at 100 ms.
+Prints one JSON object: `mb_s` and `pandas_mb_s`, medians of interleaved repetitions over a file of 1000 s
+x 60 sensors at 100 ms.
 """
 
 from __future__ import annotations
