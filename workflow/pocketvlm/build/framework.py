@@ -18,6 +18,8 @@ from pocketvlm.provision.archive import unpack
 
 log = logging.getLogger(__name__)
 
+TOOLCHAIN_FILE = "CMAKE_TOOLCHAIN_FILE"
+
 
 def build_framework(
     *,
@@ -85,7 +87,8 @@ def build_framework(
                     "c": list(toolchain.c_flags),
                     "cxx": list(toolchain.cxx_flags),
                     "link": list(toolchain.link_flags),
-                    "cmake": dict(sorted(options.items())),
+                    # Where the NDK lies is nothing that its release does not say.
+                    "cmake": {name: options[name] for name in sorted(options) if name != TOOLCHAIN_FILE},
                 },
                 source=source,
             )
@@ -123,11 +126,19 @@ def _flags(toolchain: Toolchain, root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _wrappers(toolchain: Toolchain, folder: Path) -> dict[str, str]:
-    """Write one program a tool, because CMake wants each to be a single path; return its variables."""
+    """Write one program a tool, because CMake wants each to be a single path; return its variables.
+
+    A toolchain with a CMake file of its own (the NDK) needs none.
+    """
+    if TOOLCHAIN_FILE in toolchain.cmake:
+        return {}
     folder.mkdir()
-    tools = {"C_COMPILER": toolchain.cc, "CXX_COMPILER": toolchain.cxx}
-    if toolchain.ar and toolchain.ranlib:
-        tools |= {"AR": toolchain.ar, "RANLIB": toolchain.ranlib}
+    tools = {
+        "C_COMPILER": toolchain.cc,
+        "CXX_COMPILER": toolchain.cxx,
+        "AR": toolchain.ar,
+        "RANLIB": toolchain.ranlib,
+    }
     variables = {}
     for name, command in tools.items():
         path = folder / name.lower()

@@ -1,8 +1,8 @@
 """Toolchains: compilers and flags for a target, from data.
 
-Two kinds: `zig`, a package of the Python environment that compiles for any Linux without a sysroot, and `ndk`, Android's
-own, which is found by the environment variable ANDROID_NDK_HOME. What each may compile for, and with which flags, is
-in config/toolchains.yaml.
+Two kinds: `zig`, a package of the Python environment that compiles for any Linux without a sysroot, and
+    `ndk`, Android's own, which is found by the environment variable ANDROID_NDK_HOME. What each may compile
+    for, and with which flags, is in config/toolchains.yaml.
 """
 
 from __future__ import annotations

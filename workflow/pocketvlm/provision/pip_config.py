@@ -28,6 +28,7 @@ class PipConfig:
         client_cert: the client's own certificate.
         proxy: proxy to go through, None for the environment's.
         timeout_s: seconds to wait for an answer.
+        retries: further attempts after one that failed in passing.
     """
 
     index_url: str | None = None
@@ -39,6 +40,7 @@ class PipConfig:
     client_cert: str | None = None
     proxy: str | None = None
     timeout_s: float = 15.0
+    retries: int = 5
 
 
 def read() -> PipConfig:
@@ -61,7 +63,10 @@ def parse(listing: str) -> PipConfig:
         name, separator, value = line.partition("=")
         section, dot, option = name.rpartition(".")
         if separator and dot:
-            found.setdefault(section, {})[option] = str(ast.literal_eval(value))
+            try:
+                found.setdefault(section, {})[option] = str(ast.literal_eval(value))
+            except (ValueError, SyntaxError):
+                found.setdefault(section, {})[option] = value
     # pip's precedence: the environment, then the command's section, then the global one.
     merged: dict[str, str] = {}
     for section in ("global", "download", ":env:"):
@@ -75,9 +80,24 @@ def parse(listing: str) -> PipConfig:
         cert=merged.get("cert"),
         client_cert=merged.get("client-cert"),
         proxy=merged.get("proxy"),
-        timeout_s=float(merged.get("timeout", merged.get("default-timeout", "15"))),
+        timeout_s=_number(merged, ("timeout", "default-timeout"), PipConfig.timeout_s),
+        retries=int(_number(merged, ("retries",), PipConfig.retries)),
     )
 
 
 def _words(options: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(options.get(name, "").split())
+
+
+def _number(options: Mapping[str, str], names: tuple[str, ...], default: float) -> float:
+    for name in names:
+        if name in options:
+            try:
+                return float(options[name])
+            except ValueError:
+                raise ProvisionError(
+                    f"pip's {name} is {options[name]!r}, which is no number",
+                    where="python -m pip config list",
+                    do="Correct pip's configuration, then start again",
+                ) from None
+    return default

@@ -1,219 +1,256 @@
-"""Pinned source archives: found by name and version in pip's index, verified by sha256, unpacked safely.
+"""Source archives from the package index that pip is configured with: found, downloaded, verified, unpacked.
 
-`pip download` would build an archive's metadata first, which takes minutes and needs its build dependencies;
-the archive itself is all that is wanted here.
+`pip download` would first build an sdist's metadata, which takes minutes and needs build dependencies; so
+pip is only asked for its settings, and the archive is found with `unearth`, the finder that PDM uses.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import shutil
-import ssl
-import tarfile
-import tempfile
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import httpx2
-import unearth
+from unearth import Link, PackageFinder
 from unearth.auth import MultiDomainBasicAuth
-from unearth.fetchers import Fetcher, PyPIClient
+from unearth.fetchers import Fetcher
+from unearth.fetchers.sync import PyPIClient
 
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import atomic_file
 from pocketvlm.provision import pip_config
+from pocketvlm.provision.archive import unpack
+from pocketvlm.provision.pip_config import PipConfig
 
-log = logging.getLogger(__name__)
+# An archive larger than this is no source archive.
+MAX_BYTES = 4 << 30
+# Progress is told for what takes a while.
+LARGE = 8 << 20
+PIECE = 1 << 18
+# Less than this in `timeout` seconds counts as a stalled connection.
+STALL_BYTES = 1 << 14
 
-Value = TypeVar("Value")
+__all__ = ["download", "redact", "unpack"]
 
-_ATTEMPTS = 3
-_CHUNK = 1 << 20
-_PROGRESS = 32 << 20
-# An archive that unpacks to more than this is not one of the sources this project pins.
-_MOST_BYTES = 4 << 30
-_MOST_FILES = 200_000
+_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 
 
-def download(project: str, version: str, sha256: str, destination: Path) -> None:
-    """Download the source archive of a project's version and verify it.
+def redact(text: str) -> str:
+    """Return a text with the user names and passwords of its URLs taken out."""
+    return _CREDENTIALS.sub("", text)
+
+
+def download(
+    project: str,
+    version: str,
+    sha256: str,
+    destination: Path,
+    *,
+    settings: PipConfig | None = None,
+    pause: float = 2.0,
+) -> None:
+    """Download a project's sdist and verify it; `destination` appears complete and right, or not at all.
 
     Args:
         project, version: as the index names them.
-        sha256: hex hash that the archive must have.
-        destination: the file to write; it is complete and verified, or absent.
+        sha256: hex digest that the archive must have.
+        destination: the file to write.
+        settings: where to look; default: what pip is configured with.
+        pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        ProvisionError: no index answers, or none has that version's source archive.
-        IntegrityError: the archive is not the pinned one.
+        ProvisionError: no index answers, or none has that version's sdist.
+        IntegrityError: the archive has another hash.
     """
-    config = pip_config.read()
-    with _client(config) as client:
-        finder = _finder(config, client, project)
-        link = _find(finder, project, version)
-        log.info("downloading %s", link.filename)
-        _retried(lambda: _fetch(client, link, sha256, destination), link.filename)
-
-
-def unpack(archive: Path, destination: Path, *, strip: int = 1) -> None:
-    """Unpack a source archive into a new folder; no entry leaves it.
-
-    Args:
-        archive: a tar file, compressed or not.
-        destination: the folder to make; it is complete or absent.
-        strip: leading folders of every entry to leave out.
-
-    Raises:
-        IntegrityError: an entry would leave the folder, is a device, or the archive is cut or far too large.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(aside, members=_members(tar, archive, strip), filter="data")
-        aside.rename(destination)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise IntegrityError(
-            f"the archive cannot be unpacked: {error}",
-            where=str(archive),
-            do="Check its pin; if the archive is right, the disk may be full",
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _members(tar: tarfile.TarFile, archive: Path, strip: int) -> Iterator[tarfile.TarInfo]:
-    total = 0
-    for number, member in enumerate(tar, start=1):
-        total += member.size
-        if number > _MOST_FILES or total > _MOST_BYTES:
-            raise IntegrityError(
-                f"the archive holds more than {_MOST_FILES} files or {_MOST_BYTES >> 30} GiB",
-                where=str(archive),
-                do="Check what the pin points to",
-            )
-        parts = PurePosixPath(member.name).parts
-        if member.name.startswith("/") or ".." in parts:
-            raise IntegrityError(
-                f"the entry {member.name!r} would leave its folder",
-                where=str(archive),
-                do="Do not use this archive; check what the pin points to",
-            )
-        if len(parts) <= strip:
-            continue
-        changes: dict[str, str] = {"name": "/".join(parts[strip:])}
-        if member.islnk():  # a hard link names another entry by its full path
-            changes["linkname"] = "/".join(PurePosixPath(member.linkname).parts[strip:])
-        yield member.replace(**changes, deep=False)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _client(config: pip_config.PipConfig) -> Iterator[PyPIClient]:
-    verify: ssl.SSLContext | bool = True
-    if config.cert:
-        verify = ssl.create_default_context(cafile=config.cert)
-    options: dict[str, Any] = {"proxy": config.proxy} if config.proxy else {}
-    client = PyPIClient(
-        trusted_hosts=config.trusted_hosts,
-        verify=verify,
-        cert=config.client_cert,
-        timeout=config.timeout_s,
-        follow_redirects=True,
-        **options,
+    chosen = settings or pip_config.read()
+    attempts = max(1, chosen.retries + 1)
+    problem = ""
+    for attempt in range(attempts):
+        if attempt:
+            _say(f"{project} {version}: {problem}; attempt {attempt + 1} of {attempts}")
+            time.sleep(pause * 2 ** (attempt - 1))
+        with _session(chosen) as session:
+            try:
+                link = _find(session, chosen, project, version, sha256)
+                _fetch(session, link, sha256, destination, chosen.timeout_s)
+                return
+            except _TransientError as error:
+                problem = str(error)
+            except httpx2.HTTPError as error:
+                problem = redact(f"{type(error).__name__}: {error}")
+    raise ProvisionError(
+        f"{project} {version} cannot be downloaded: {problem}",
+        where=_places(chosen),
+        do="Check the network and pip's configuration (pip config list), then start again",
     )
+
+
+def _places(config: PipConfig) -> str:
+    """Return the searched places without credentials, for messages."""
+    index = [] if config.no_index else [config.index_url or "the default index", *config.extra_index_urls]
+    return ", ".join(redact(place) for place in (*index, *config.find_links)) or "nowhere"
+
+
+class _TransientError(Exception):
+    """Worth another attempt."""
+
+
+@contextlib.contextmanager
+def _session(settings: PipConfig) -> Iterator[PyPIClient]:
+    proxy: dict[str, Any] = {"proxy": settings.proxy} if settings.proxy else {}
+    indexes = [url for url in (settings.index_url, *settings.extra_index_urls) if url]
     try:
-        yield client
-    finally:
-        client.close()
-
-
-def _finder(config: pip_config.PipConfig, client: PyPIClient, project: str) -> unearth.PackageFinder:
-    indexes: list[str] = []
-    if not config.no_index:
-        # With no source given, the finder asks the default index of Python packages: that one is meant here.
-        default = unearth.PackageFinder().sources[0]["url"]
-        indexes = [config.index_url or default, *config.extra_index_urls]
+        client = PyPIClient(
+            trusted_hosts=settings.trusted_hosts,
+            verify=settings.cert or True,
+            cert=settings.client_cert,
+            timeout=settings.timeout_s,
+            follow_redirects=True,
+            **proxy,
+        )
+    except (OSError, ValueError, httpx2.InvalidURL) as error:
+        raise ProvisionError(
+            f"pip's certificate or proxy cannot be used: {redact(str(error))}",
+            do="Correct cert, client-cert or proxy in pip's configuration (pip config list)",
+        ) from None
+    # Nobody is there to answer a question.
     client.auth = MultiDomainBasicAuth(prompting=False, index_urls=indexes)
-    finder = unearth.PackageFinder(
-        cast(Fetcher, client),
-        index_urls=indexes,
-        find_links=config.find_links,
-        trusted_hosts=config.trusted_hosts,
+    with client:
+        yield client
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what unearth says about an index that does not answer properly, instead of printing it."""
+    said: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(redact(record.getMessage()))
+
+    logger = logging.getLogger("unearth.collector")
+    handler, propagate = Collector(logging.WARNING), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _find(session: PyPIClient, settings: PipConfig, project: str, version: str, sha256: str) -> Link:
+    finder = PackageFinder(
+        session=cast(Fetcher, session),
+        index_urls=[settings.index_url] if settings.index_url else [],
+        trusted_hosts=settings.trusted_hosts,
         no_binary=[project],
         ignore_compatibility=True,
     )
-    if config.no_index:
-        finder.sources = [source for source in finder.sources if source["type"] != "index"]
-    return finder
-
-
-def _find(finder: unearth.PackageFinder, project: str, version: str) -> unearth.Link:
-    requirement = f"{project}=={version}"
-    matches = _retried(lambda: list(finder.find_matches(requirement, allow_yanked=True)), requirement)
-    for match in matches:
-        if not match.link.is_wheel:
-            return match.link
-    places = ", ".join(_host(source["url"]) for source in finder.sources)
+    if settings.no_index:
+        finder.sources.clear()
+    else:
+        for url in settings.extra_index_urls:
+            finder.add_index_url(url)
+    for place in settings.find_links:
+        # As pip does, a folder that is not there is passed over.
+        if "://" in place or Path(place).exists():
+            finder.add_find_links(place)
+    with _complaints() as said:
+        try:
+            matches = list(finder.find_matches(f"{project}=={version}", allow_prereleases=True))
+        except ValueError as error:
+            raise ProvisionError(
+                f"the index gave an answer that cannot be read: {redact(str(error))}",
+                where=_places(settings),
+                do="Check pip's configuration (pip config list)",
+            ) from None
+    links = [match.link for match in matches if not match.link.is_wheel]
+    if links:
+        # Of several mirrors, the one that announces the expected hash.
+        return next((link for link in links if sha256 in str(link.hashes) + link.url), links[0])
+    detail = f" ({'; '.join(said)})" if said else ""
+    if any("Server Error" in line for line in said):
+        raise _TransientError(f"the index failed{detail}")
     raise ProvisionError(
-        f"no source archive of {project} {version} was found",
-        where=f"asked: {places or 'nothing, pip has no-index set'}",
-        do="Check the pin in config/frameworks.yaml, and the index with `pip config list`",
+        f"no source archive of {project} {version} was found{detail}",
+        where=_places(settings),
+        do="Check the pin in config/frameworks.yaml, and pip's index (pip config list)",
     )
 
 
-def _host(url: str) -> str:
-    """The host of an address, without a user's name or password."""
-    parsed = httpx2.URL(url)
-    return parsed.host or url
-
-
-def _fetch(client: PyPIClient, link: unearth.Link, sha256: str, destination: Path) -> None:
-    with client.get_stream(link.url_without_fragment) as response:
-        response.raise_for_status()
-        size = int(response.headers.get("Content-Length", 0))
+def _fetch(session: PyPIClient, link: Link, sha256: str, destination: Path, timeout: float) -> None:
+    name = destination.name
+    digest = hashlib.sha256()
+    # The archive's own bytes: no decoding on the way.
+    headers = {"Accept-Encoding": "identity"}
+    with session.stream("GET", link.url_without_fragment, headers=headers) as response:
+        if response.status_code >= 500 or response.status_code in (408, 429):
+            raise _TransientError(f"the server answered {response.status_code}")
+        if response.status_code != 200:
+            raise ProvisionError(
+                f"the server answered {response.status_code} for {link.filename}",
+                where=link.redacted,
+                do="Check the index and its credentials in pip's configuration (pip config list)",
+            )
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+        progress = _Progress(name, total, timeout)
         with atomic_file(destination, "wb") as stream:
-            digest = hashlib.sha256()
-            done = shown = 0
-            for chunk in response.iter_bytes(_CHUNK):
-                stream.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                if done - shown >= _PROGRESS:
-                    shown = done
-                    log.info("%d of %d MB", done >> 20, size >> 20)
+            for piece in response.iter_raw(PIECE):
+                digest.update(piece)
+                stream.write(piece)
+                progress.add(len(piece))
+            if total is not None and progress.done != total:
+                raise _TransientError(f"the connection ended after {progress.done} of {total} bytes")
             actual = digest.hexdigest()
             if actual != sha256:
                 raise IntegrityError(
                     f"{link.filename} has sha256 {actual}, expected {sha256}",
-                    where=_host(link.url_without_fragment),
-                    do="Ask why the index has other bytes; if they are right, correct the pin",
+                    where=link.redacted,
+                    do="Do not use it: ask whoever runs the index; if the bytes are right, correct the pin",
                 )
+        progress.finish()
 
 
-def _retried(action: Callable[[], Value], what: str) -> Value:
-    """Do what a passing fault may interrupt, again after a pause when it did."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return action()
-        except httpx2.HTTPStatusError as error:
-            status = error.response.status_code
-            if status < 500 and status != 429:
-                raise ProvisionError(
-                    f"the index refuses {what}: HTTP {status}",
-                    where=_host(str(error.request.url)),
-                    do="Check pip's configuration and your access to the index",
-                ) from None
-            problem = f"HTTP {status}"
-        except httpx2.HTTPError as error:
-            problem = f"{type(error).__name__}: {error}"
-        if attempt < _ATTEMPTS:
-            log.warning("%s: %s; trying again", what, problem)
-            time.sleep(attempt)
-    raise ProvisionError(
-        f"{what} could not be had after {_ATTEMPTS} attempts: {problem}",
-        do="Check your connection and pip's configuration (pip config list), then start again",
-    )
+class _Progress:
+    """Plain lines on stderr for a large download, and an end to one that stalls or does not end."""
+
+    def __init__(self, name: str, total: int | None, timeout: float) -> None:
+        self.name, self.total, self.timeout = name, total, timeout
+        self.done = 0
+        self.began = self.told = self.window = time.monotonic()
+        self.window_done = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that came; raise _TransientError when too few come, IntegrityError when too many do."""
+        self.done += count
+        now = time.monotonic()
+        if self.done > MAX_BYTES:
+            raise IntegrityError(
+                f"{self.name} is larger than {MAX_BYTES >> 30} GiB", do="Check the pinned project and version"
+            )
+        if now - self.window > self.timeout:
+            if self.done - self.window_done < STALL_BYTES:
+                raise _TransientError(f"fewer than {STALL_BYTES} bytes came in {self.timeout:g} s")
+            self.window, self.window_done = now, self.done
+        if now - self.told >= 2 and (self.total is None or self.total >= LARGE):
+            self.told = now
+            share = f"{100 * self.done // self.total} % of {self.total / 1e6:.0f} MB" if self.total else ""
+            _say(f"{self.name}: {share or f'{self.done / 1e6:.0f} MB'}")
+
+    def finish(self) -> None:
+        """Say what came and how fast."""
+        if self.done >= LARGE:
+            seconds = max(time.monotonic() - self.began, 1e-3)
+            _say(f"{self.name}: {self.done / 1e6:.0f} MB in {seconds:.0f} s, sha256 verified")
+
+
+def _say(line: str) -> None:
+    print(redact(line), file=sys.stderr, flush=True)

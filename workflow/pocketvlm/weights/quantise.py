@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -43,7 +44,11 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         partial = Path(folder) / destination.name
-        command = [str(quantiser), str(source), str(partial), quantisation, str(threads)]
+        # Snakemake's cache takes the right to execute from what it stores.
+        program = Path(folder) / quantiser.name
+        shutil.copyfile(quantiser, program)
+        program.chmod(0o700)
+        command = [str(program), str(source), str(partial), quantisation, str(threads)]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_DEADLINE_S, check=False
         )

@@ -1,10 +1,11 @@
 """Synthetic weights: a model of LLaVA-1.5's shape, at any size, from a seed.
 
-Two GGUF files, as llama.cpp's converter would write them for LLaVA-1.5: a language model of architecture `llama` and a
-vision tower with its two-layer projector (`clip`, projector `mlp`). Every value is a float16 bit pattern put together
-from the integer output of a PCG64 generator, so that no rounding of any machine takes part in it: the files are the
-same bytes everywhere. The answers are nonsense made of printable syllables; times, memory and energy are those of a
-trained model of the same shape.
+Two GGUF files, as llama.cpp's converter would write them for LLaVA-1.5: a language model of architecture
+`llama` and a vision tower with its two-layer projector (`clip`, projector `mlp`). Every value is a float16
+bit pattern put together
+from the integer output of a PCG64 generator, so that no rounding of any machine takes part in it: the files
+    are the same bytes everywhere. The answers are nonsense made of printable syllables; times, memory and
+    energy are those of a trained model of the same shape.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Vision:
 class Preset:
     """Everything that decides the bytes of a synthetic model.
 
-    `words` are the words of a prompt that the tokenizer knows as one token each; it spells all others in characters.
-    Without any, a prompt has about as many tokens as characters.
+    `words` are the words of a prompt that the tokenizer knows as one token each; it spells all others in
+    characters. Without any, a prompt has about as many tokens as characters.
     """
 
     name: str
@@ -123,7 +124,7 @@ def preset_from_config(name: str, entry: Mapping[str, Any]) -> Preset:
             raise ConfigError(
                 f"words of model {name} has {word!r}, which is no word of ASCII letters",
                 where=where,
-                do="Correct it; YAML reads words like on, off, yes and no as truth values unless they are quoted",
+                do="Correct it; quote words like on and no, which YAML reads as truth values",
             )
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ConfigError(f"seed of model {name} is {seed!r}", where=where, do="Give an integer")
@@ -226,7 +227,8 @@ class _Tensor:
             size = min(CHUNK, count - start)
             words = generator.random_raw((size + 3) // 4)
             bits = np.asarray(words).astype("<u8").view("<u2")[:size]
-            # Sign and mantissa as they come; of the exponent two random bits, so that magnitudes span 16-fold.
+            # Sign and mantissa as they come; of the exponent two random bits, so that magnitudes span
+            # 16-fold.
             biased = np.uint16(15 + self.exponent) - ((bits >> 10) & np.uint16(3))
             half = (bits & np.uint16(0x83FF)) | (biased << 10).astype("<u2")
             if start < zeros:
@@ -254,8 +256,8 @@ def _language_tensors(preset: Preset) -> Iterator[_Tensor]:
         yield _Tensor(f"{name}.attn_q.weight", (width, width), exponent=_scale(width))
         yield _Tensor(f"{name}.attn_k.weight", (kv_width, width), exponent=_scale(width))
         yield _Tensor(f"{name}.attn_v.weight", (kv_width, width), exponent=_scale(width))
-        # What a layer adds is kept small beside the token's own embedding, so that the next token depends on this
-        # one and the answer does not stand still at one word.
+        # What a layer adds is kept small beside the token's own embedding, so that the next token depends
+        # on this one and the answer does not stand still at one word.
         yield _Tensor(f"{name}.attn_output.weight", (width, width), exponent=_scale(width, 3))
         yield _Tensor(f"{name}.ffn_norm.weight", (width,), "ones", half=False)
         yield _Tensor(f"{name}.ffn_gate.weight", (inner, width), exponent=_scale(width))
@@ -364,8 +366,8 @@ def _fixed_pieces(preset: Preset) -> list[str]:
 def _pieces(preset: Preset) -> list[str]:
     """Return the vocabulary: control and byte tokens, printable characters, known words, then invented words.
 
-    The invented ones (three syllables each) cannot come out of a prompt, because their beginnings are no pieces; they
-    are what the model answers with.
+    The invented ones (three syllables each) cannot come out of a prompt, because their beginnings are no
+    pieces; they are what the model answers with.
     """
     pieces = _fixed_pieces(preset)
     base = len(SYLLABLES)

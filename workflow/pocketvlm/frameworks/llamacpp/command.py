@@ -1,7 +1,8 @@
 """The command line of `llama-mtmd-cli`: one image, one prompt, a fixed number of tokens.
 
-Every setting that changes a number is passed explicitly, so that no default of a version decides it. What differs
-between versions (the image's marker, how an option is spelt) is data: `quirks` of config/frameworks.yaml.
+Every setting that changes a number is passed explicitly, so that no default of a version decides it. What
+differs between versions (the image's marker, how an option is spelt) is data: `quirks` of
+config/frameworks.yaml.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ SETTINGS: Mapping[str, Setting] = {
     "flash_attention": Setting(False, *_truth(), "fused attention"),
     "kv_type_k": Setting("f16", *_one_of(KV_TYPES), "type of the cached keys"),
     "kv_type_v": Setting("f16", *_one_of(KV_TYPES), "type of the cached values"),
-    "mmap": Setting(True, *_truth(), "map the weights instead of reading them"),
+    # Mapped weights are read from storage when they are first used: part of loading would count as prefill.
+    "mmap": Setting(False, *_truth(), "map the weights instead of reading them while loading"),
 }
 
 
@@ -106,10 +108,12 @@ def build_argv(
 
     Args:
         binary, model, mmproj, image: paths on the device.
-        workload: `prompt`, `image_position` (`first` or `last`), `max_tokens`, `ignore_eos`, `temperature`, `seed`.
+        workload: `prompt`, `image_position` (`first` or `last`), `max_tokens`, `ignore_eos`, `temperature`,
+            `seed`.
         settings: those of the cell; SETTINGS has the defaults.
         chat_template: the built-in template that the model was trained with (`vicuna` for LLaVA-1.5).
-        quirks: the version's: `marker`, `flash_attention`, `mmap` (each the arguments when `enabled` and when `disabled`), `extra`.
+        quirks: the version's: `marker`, `flash_attention`, `mmap` (each the arguments when `enabled` and
+            when `disabled`), `extra`.
 
     Raises:
         ConfigError: a setting, the workload or the quirks cannot be expressed.
