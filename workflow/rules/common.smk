@@ -9,7 +9,7 @@ from pocketvlm.config import study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
-from pocketvlm.provision import cache
+from pocketvlm.provision import cache, outputs
 
 with stage.config_errors():
     STUDY = study.load(config)
@@ -23,7 +23,7 @@ HOST = host_target()
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
 OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(cache.cache_root() / "outputs")))
 if workflow.is_main_process:
-    cache.prepare(OUTPUT_CACHE)
+    outputs.prepare(OUTPUT_CACHE, Path("results"))
 
 
 wildcard_constraints:

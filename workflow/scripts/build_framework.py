@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pocketvlm.build.framework import build_framework
 from pocketvlm.build.toolchains import resolve
-from pocketvlm.provision import cache
+from pocketvlm.provision import outputs
 from pocketvlm.stage import stage
 
 with stage(snakemake):
@@ -21,4 +21,4 @@ with stage(snakemake):
         jobs=snakemake.threads,
         build_log=Path(snakemake.log[0]).with_suffix(".compiler.log"),
     )
-    cache.register(destination)
+    outputs.register(destination)

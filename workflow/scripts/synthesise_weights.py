@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pocketvlm.provision import cache
+from pocketvlm.provision import outputs
 from pocketvlm.stage import stage
 from pocketvlm.weights.synthetic import preset_from_config, write
 
@@ -14,4 +14,4 @@ with stage(snakemake) as log:
         destination,
     )
     log.info("%.0f MB", destination.stat().st_size / 1e6)
-    cache.register(destination)
+    outputs.register(destination)
