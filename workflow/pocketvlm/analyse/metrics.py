@@ -132,11 +132,11 @@ def _sensed(
     for name, quantity, component, unit, factor in gauges:
         found = sensors.find(quantity, component)
         missing = Value(None, 0, "" if found else sensors.why_missing(quantity))
-        value = guard(lambda f=found, m=missing, x=factor: sensors.mean(f[0], spans, x) if f else m)  # type: ignore[misc]
+        value = guard(lambda f=found, m=missing, x=factor: sensors.mean(f, spans, x) if f else m)  # type: ignore[misc]
         yield name, unit, "sensor", value
     policies = sensors.find("cpu_frequency")
     for series in policies:
-        value = guard(lambda s=series: sensors.mean(s, spans, 1e-6))  # type: ignore[misc]
+        value = guard(lambda s=series: sensors.mean([s], spans, 1e-6))  # type: ignore[misc]
         yield f"cpu_frequency.{series.component}", "MHz", "sensor", value
     if not policies:
         none = Value(None, 0, sensors.why_missing("cpu_frequency"))

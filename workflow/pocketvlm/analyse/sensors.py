@@ -97,12 +97,12 @@ class Sensors:
             return f"{', '.join(named[:3])} could not be read during the run"
         return f"{self._device} names no sensor of {quantities[0]}"
 
-    def mean(self, series: Series, spans: Spans, factor: float = 1.0) -> Value:
-        """Return the time-weighted mean of a gauge over spans."""
-        count = int(np.count_nonzero(inside(series.t_us, spans)))
-        if count < MIN_SAMPLES:
-            return _few(count)
-        return Value(mean(series.t_us, series.values, spans) * factor, count)
+    def mean(self, series: Sequence[Series], spans: Spans, factor: float = 1.0) -> Value:
+        """Return the time-weighted mean of a gauge over spans; of several units that of the busiest."""
+        counts = [int(np.count_nonzero(inside(s.t_us, spans))) for s in series]
+        if min(counts) < MIN_SAMPLES:
+            return _few(min(counts))
+        return Value(max(mean(s.t_us, s.values, spans) for s in series) * factor, min(counts))
 
     def extreme(self, series: Sequence[Series], spans: Spans, *, smallest: bool = False) -> Value:
         """Return the largest (or smallest) value within spans over all series; samples of the densest."""
