@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         (16.523, "16.5"),
         (-0.01234, "−0.0123"),
         (812.0, "812"),
-        (99.96, "100.0"),
+        (99.96, "100"),
         (1e-12, "0.000000000"),
     ],
 )
@@ -48,6 +48,8 @@ def test_intervals_share_decimals_and_show_narrow_ones() -> None:
     assert numbers.interval(16.52, 16.1, 17.04) == ("16.5", "16.1", "17.0")
     assert numbers.interval(16.523, 16.511, 16.534) == ("16.52", "16.51", "16.53")
     assert numbers.interval(0.0, 0.0, 0.0) == ("0", "0", "0")
+    assert numbers.interval(576.0, 576.0, 576.0) == ("576", "576", "576")
+    assert numbers.interval(0.0, -0.0999999, 0.0) == ("0.000", "−0.100", "0.000")
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pocketvlm.analyse.figures import labels, palette
-from pocketvlm.analyse.report.numbers import interval, number, slug
+from pocketvlm.analyse.report.numbers import grouped, interval, number, slug
 
 VALUE_LIMIT = 120_000
 """Up to so many values of single runs stand in the page; beyond, only those of the headline do."""
@@ -139,7 +139,12 @@ def _values(group: pd.DataFrame, runs: Sequence[str]) -> tuple[Value, ...]:
             continue
         gate = _text(record["gate"])
         missing = pd.isna(record["value"])
-        text = "" if missing else number(float(record["value"]), 4)
+        if missing:
+            text = ""
+        elif record["unit"] == "1" and float(record["value"]).is_integer():
+            text = grouped(float(record["value"]), 0)
+        else:
+            text = number(float(record["value"]), 4)
         out.append(
             Value(
                 text, gate or (_text(record["reason"]) or "no reason recorded" if missing else ""), bool(gate)

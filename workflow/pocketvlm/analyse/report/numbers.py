@@ -13,12 +13,17 @@ def decimals(value: float, significant: int) -> int:
     """Return how many decimals show a value with that many significant digits, never more than nine."""
     if value == 0 or not math.isfinite(value):
         return 0
-    return min(9, max(0, significant - 1 - math.floor(math.log10(abs(value)))))
+    # Rounded first: 99.96 with three digits is 100, not 100.0.
+    rounded = abs(float(f"{value:.{significant - 1}e}"))
+    return min(9, max(0, significant - 1 - math.floor(math.log10(rounded))))
 
 
 def grouped(value: float, places: int) -> str:
     """Return a number with a narrow space between thousands and a true minus sign."""
-    return f"{value:,.{places}f}".replace(",", NARROW_SPACE).replace("-", "\u2212")
+    text = f"{value:,.{places}f}"
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")
+    return text.replace(",", NARROW_SPACE).replace("-", "\u2212")
 
 
 def number(value: float, significant: int = 3) -> str:
@@ -27,9 +32,11 @@ def number(value: float, significant: int = 3) -> str:
 
 
 def interval(median: float, low: float, high: float) -> tuple[str, str, str]:
-    """Return a median and its interval with equal decimals: one more where the interval is within a percent."""
+    """Return a median and its interval with equal decimals: one more if it is within a percent."""
     narrow = median != 0 and abs(high - low) < 0.01 * abs(median)
-    places = decimals(median, 4 if narrow else 3)
+    whole = all(float(value).is_integer() for value in (median, low, high))
+    largest = median or max(low, high, key=abs)
+    places = 0 if whole else decimals(largest, 4 if narrow else 3)
     return grouped(median, places), grouped(low, places), grouped(high, places)
 
 
