@@ -1,4 +1,4 @@
-"""The user's cache: the one place outside the clone where the workflow writes, and the trust in what lies there.
+"""The user's cache, the one place outside the clone where the workflow writes, and what in it is trusted.
 
 Snakemake's between-workflow cache moves an output into one folder under a hash of how it was made and puts a
 link in its place; it never looks at the bytes again. Here a producing job registers the bytes it made, and at
@@ -23,13 +23,13 @@ LOCATION = "SNAKEMAKE_OUTPUT_CACHE"
 KNOWN = "known"
 # Snakemake writes it into folders that it declares as outputs.
 IGNORED = ".snakemake_timestamp"
-# Snakemake moves an entry in by way of a folder of Python's tempfile; an old one was left by a killed process.
+# Snakemake moves an entry in by way of a temporary folder; an old one was left by a killed process.
 PASSING = "tmp"
 PASSING_HOURS = 12
 
 log = logging.getLogger(__name__)
 
-# What changes when a file's bytes do, without reading them: path below the entry, inode, size, time of change.
+# What changes when a file's bytes do, without reading them: path in the entry, inode, size, time of change.
 Seen = list[list[str | int]]
 
 
@@ -70,18 +70,18 @@ def register(output: Path, cache_dir: Path | None = None) -> None:
 def prepare(cache_dir: Path, results: Path = Path("results")) -> None:
     """Make the cache ready for a workflow: private, and without an entry that no job registered.
 
-    Entries whose inode, size and time are those of verified bytes are not read again. Other workflows may use the
-    cache at the same time: what one of them is moving in is left alone until it is old.
+    Entries whose inode, size and time are those of verified bytes are not read again. Other workflows may use
+    the cache at the same time: what one of them is moving in is left alone until it is old.
 
     Args:
         cache_dir: Snakemake's between-workflow cache.
-        results: the workflow's outputs; links in it to entries that are gone are removed, for Snakemake takes a
-            folder of such links for a complete output.
+        results: the workflow's outputs; links in it to entries that are gone are removed, for Snakemake
+            takes a folder of such links for a complete output.
     """
     _private(cache_dir)
     with _alone(cache_dir):
-        known = _known(cache_dir)
-        trusted = {canonical_json(seen) for looks in known.values() for seen in looks}
+        records = (cache_dir / KNOWN).glob("*.json")
+        trusted = {canonical_json(seen) for record in records for seen in _looks(record)}
         for entry in sorted(cache_dir.iterdir()):
             if entry.name == KNOWN:
                 continue
@@ -95,8 +95,11 @@ def prepare(cache_dir: Path, results: Path = Path("results")) -> None:
                 if canonical_json(seen) in trusted:
                     continue
                 found = digest(entry)
-                if found in known:
+                # Looked up now: an entry may have been registered and moved in since this began.
+                if (cache_dir / KNOWN / f"{found}.json").exists():
                     _remember(cache_dir, found, seen)
+                    continue
+                if _seen(entry) != seen:
                     continue
                 log.warning(
                     "the cached %s is not what was stored (sha256 %s): it is thrown away and made again",
@@ -131,12 +134,8 @@ def _seen(path: Path) -> Seen:
     return looks
 
 
-def _known(cache_dir: Path) -> dict[str, list[Seen]]:
-    """Return for each registered hash what its files looked like when they were verified."""
-    return {path.stem: _looks(path) for path in (cache_dir / KNOWN).glob("*.json")}
-
-
 def _looks(record: Path) -> list[Seen]:
+    """Return what the files of a registered hash looked like when they were verified."""
     # A record that cannot be read only costs reading the entry again.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return list(read_json(record)["seen"])
@@ -179,7 +178,7 @@ def _discard(entry: Path) -> None:
 
 
 def _drop_dangling(results: Path, cache_dir: Path) -> None:
-    """Remove outputs that are links into the cache, or folders with such links, to what is no longer there."""
+    """Remove outputs that are links to what the cache no longer has, or folders with such links."""
     cache = cache_dir.absolute()
     for stage in ("sources", "weights", "bundles"):
         for link in sorted((results / stage).rglob("*")):

@@ -32,7 +32,6 @@ from pocketvlm.provision.pip_config import PipConfig
 MAX_BYTES = 4 << 30
 # Progress is told for what takes a while.
 LARGE = 8 << 20
-PIECE = 1 << 18
 # Less than this in `timeout` seconds counts as a stalled connection.
 STALL_BYTES = 1 << 14
 
@@ -203,7 +202,7 @@ def _fetch(session: PyPIClient, link: Link, sha256: str, destination: Path, time
         total = int(length) if length.isdigit() else None
         progress = _Progress(name, total, timeout)
         with atomic_file(destination, "wb") as stream:
-            for piece in response.iter_raw(PIECE):
+            for piece in response.iter_raw():
                 digest.update(piece)
                 stream.write(piece)
                 progress.add(len(piece))
