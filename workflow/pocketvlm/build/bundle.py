@@ -121,5 +121,6 @@ def run(command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path,
 
 def _last_error(log: Path) -> str:
     lines = log.read_bytes()[-20_000:].decode(errors="replace").splitlines()
-    telling = [line for line in lines if "error" in line.lower()]
-    return (telling or lines or ["it said nothing"])[-1].strip()
+    # The first complaint is the cause of the others; CMake writes its own as "CMake Error at".
+    telling = [line for line in lines if "error:" in line or line.startswith("CMake Error")]
+    return (telling[:1] or lines[-1:] or ["it said nothing"])[0].strip()

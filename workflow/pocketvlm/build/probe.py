@@ -27,11 +27,12 @@ def build_probe(*, sources: Sequence[Path], toolchain: Toolchain, destination: P
     """
     # By name: the order of the objects is part of the bytes.
     ordered = sorted(sources, key=lambda path: path.name)
+    destination.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="pocketvlm-probe-") as folder,
+        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".build-") as folder,
         bundle.complete(destination) as made,
     ):
-        root = Path(folder)
+        root = Path(folder).absolute()
         for path in ordered:
             (root / path.name).write_bytes(path.read_bytes())
         (made / "bin").mkdir()

@@ -53,7 +53,7 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_DEADLINE_S, check=False
         )
         said = (done.stdout + done.stderr).decode(errors="replace")
-        log.debug("%s", said)
+        log.info("%s", said)
         if done.returncode != 0:
             how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
             last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
@@ -61,6 +61,12 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
                 f"llama-quantize ended with {how} on {source.name}: {last}",
                 where=str(source),
                 do=f"If the weights are damaged, remove {source} so that they are made again",
+            )
+        if not partial.is_file():
+            raise WorkloadError(
+                f"llama-quantize ended well on {source.name} and wrote no file",
+                where=str(quantiser),
+                do="Remove the bundle so that it is built again",
             )
         check_type(partial, quantisation)
         partial.chmod(0o644)
