@@ -130,6 +130,18 @@ def test_values_beyond_the_limit_are_left_to_the_table(study: Study) -> None:
     assert short.headline == full.headline
 
 
+def test_a_column_of_a_device_has_equal_decimals(study: Study) -> None:
+    cells = [{**cell, "device": "d"} for cell in read_json(study.cells_json)["cells"]]
+    summary = pd.read_csv(study.cells_csv)
+    one = (summary["phase"] == "run") & (summary["metric"] == "duration")
+    summary.loc[one, ["median", "ci_low", "ci_high"]] = [
+        [9876.5, 9000.0, 10000.0],
+        [12345.6, 12345.0, 12346.0],
+    ]
+    shown = [one.headline[0].median for one in data.cell_data(cells, summary, pd.read_parquet(study.runs))]
+    assert shown == ["9.88", "12.35"]
+
+
 def test_reasons_that_differ_in_their_count_only_are_one() -> None:
     runs = pd.DataFrame(
         {

@@ -99,7 +99,7 @@ def head(figure: Figure, title: str, tags: Sequence[str], *, subtitle: str = "")
             weight="bold" if bold else "normal",
             va="center",
         )
-    x = 0.02
+    x = 0.024
     for tag in tags:
         figure.text(
             x,
@@ -110,13 +110,13 @@ def head(figure: Figure, title: str, tags: Sequence[str], *, subtitle: str = "")
             va="center",
             color=palette.WARN,
             bbox={
-                "boxstyle": "round,pad=0.35",
+                "boxstyle": "round,pad=0.5",
                 "facecolor": "none",
                 "edgecolor": palette.WARN,
                 "linewidth": 0.9,
             },
         )
-        x += 0.0146 * len(tag) + 0.03
+        x += 0.0146 * len(tag) + 0.04
 
 
 def wrap(text: str, width: int) -> str:
@@ -202,7 +202,9 @@ def save(figure: Figure, destinations: Sequence[Path], *, title: str, descriptio
 
 
 _STANDALONE = (
-    "<style>.pocketvlm-figure{color:" + palette.INK + ";stroke-linejoin:round}"
+    "<style>.pocketvlm-figure{color:"
+    + palette.INK
+    + ";stroke-linejoin:round;text-rendering:geometricPrecision}"
     "@media(prefers-color-scheme:dark){.pocketvlm-figure{color:#e6e8eb;--warn:#ffb4a9}}</style>"
 )
 

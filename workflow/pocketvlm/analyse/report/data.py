@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pocketvlm.analyse.figures import labels, palette
-from pocketvlm.analyse.report.numbers import grouped, interval, number, slug
+from pocketvlm.analyse.report.numbers import grouped, interval, interval_decimals, number, slug
 
 VALUE_LIMIT = 120_000
 """Up to so many values of single runs stand in the page; beyond, only those of the headline do."""
@@ -112,17 +113,35 @@ def _text(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
+Record = Mapping[str, Any]
+_MEDIAN = ("median", "ci_low", "ci_high")
+
+
 def _statistic(
-    record: Mapping[str, Any] | None, row: str, column: Column | None, reasons: Sequence[str]
+    record: Record | None, row: str, reasons: Sequence[str], factor: float = 1.0, places: int | None = None
 ) -> Statistic:
-    factor = column.factor if column else 1.0
-    if record is None or pd.isna(record["median"]):
+    if record is None or math.isnan(float(record["median"])):
         gate = _text(record["gate"]) if record is not None else ""
         reason = gate or "; ".join(reasons) or "not recorded by this device or framework"
         return Statistic(row, 0, "", "", "", reason)
-    median, low, high = (float(record[name]) * factor for name in ("median", "ci_low", "ci_high"))
-    texts = interval(median, low, high)
-    return Statistic(row, int(record["n"]), *texts, "")
+    median, low, high = (float(record[name]) * factor for name in _MEDIAN)
+    return Statistic(row, int(record["n"]), *interval(median, low, high, places), "")
+
+
+def _column_decimals(
+    cells: Sequence[Mapping[str, Any]], summary: pd.DataFrame
+) -> dict[tuple[str, Column], int]:
+    """Return for each device and column of the headline the decimals that all its cells are given."""
+    found: dict[tuple[str, Column], int] = {}
+    ids = {cell["cell"]: str(cell["device"]) for cell in cells}
+    shown = summary[summary["cell"].isin(ids) & summary["median"].notna()]
+    for column in COLUMNS:
+        mine = shown[(shown["phase"] == column.phase) & (shown["metric"] == column.metric)]
+        for record in mine.to_dict("records"):
+            key = (ids[record["cell"]], column)
+            suits = interval_decimals(*(float(record[name]) * column.factor for name in _MEDIAN))
+            found[key] = max(found.get(key, 0), suits)
+    return found
 
 
 def _order(phase: str) -> int:
@@ -169,6 +188,7 @@ def cell_data(
         value_limit: beyond so many values, only the headline's metrics keep the values of single runs.
     """
     names = labels.short_labels(cells)
+    places = _column_decimals(cells, summary)
     all_values = len(runs) <= value_limit
     wanted = {(column.phase, column.metric): column for column in COLUMNS}
     out = []
@@ -188,7 +208,7 @@ def cell_data(
             reasons = sorted({value.why for value in values if value.why})
             row = slug("v", index, *pair)
             record = summarised.get(pair)
-            statistic = _statistic(record, row, None, reasons)
+            statistic = _statistic(record, row, reasons)
             shown = values if all_values or pair in wanted else ()
             why = statistic.reason or (_text(record["gate"]) if record else "") or "; ".join(reasons)
             rows[pair] = Row(row, *pair, str(group["unit"].iloc[0]), statistic, shown, why)
@@ -196,8 +216,9 @@ def cell_data(
             _statistic(
                 summarised.get((column.phase, column.metric)),
                 own.id if (own := rows.get((column.phase, column.metric))) else "",
-                column,
                 [own.why] if own and own.why else [],
+                column.factor,
+                places.get((str(cell["device"]), column)),
             )
             for column in COLUMNS
         )

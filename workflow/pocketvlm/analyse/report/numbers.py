@@ -31,13 +31,18 @@ def number(value: float, significant: int = 3) -> str:
     return grouped(value, decimals(value, significant))
 
 
-def interval(median: float, low: float, high: float) -> tuple[str, str, str]:
-    """Return a median and its interval with equal decimals: one more if it is within a percent."""
+def interval_decimals(median: float, low: float, high: float) -> int:
+    """Return the decimals that suit a median and its interval: one more if that is within a percent."""
+    if all(float(value).is_integer() for value in (median, low, high)):
+        return 0
     narrow = median != 0 and abs(high - low) < 0.01 * abs(median)
-    whole = all(float(value).is_integer() for value in (median, low, high))
-    largest = median or max(low, high, key=abs)
-    places = 0 if whole else decimals(largest, 4 if narrow else 3)
-    return grouped(median, places), grouped(low, places), grouped(high, places)
+    return decimals(median or max(low, high, key=abs), 4 if narrow else 3)
+
+
+def interval(median: float, low: float, high: float, places: int | None = None) -> tuple[str, str, str]:
+    """Return a median and its interval as text with equal decimals: `places`, or those that suit them."""
+    chosen = interval_decimals(median, low, high) if places is None else places
+    return grouped(median, chosen), grouped(low, chosen), grouped(high, chosen)
 
 
 def size(count: int) -> str:
