@@ -248,7 +248,8 @@ class AdbProcess:
     def terminate(self) -> None:
         """Send SIGTERM to the command."""
         if not self._ended.is_set():
-            self._device.shell(["kill", "-TERM", str(self.pid)], 10)
+            # The shell's own kill: a small Debian has no other.
+            self._device.shell(["sh", "-c", f"kill -TERM {self.pid}"], 10)
 
     def kill(self) -> None:
         """Kill the command and its process group; adbd gives each command a session of its own."""
@@ -257,7 +258,9 @@ class AdbProcess:
 
     def killer(self) -> list[str]:
         """Return the command that kills this one."""
-        return ["sh", "-c", f"kill -KILL -- -{self.pid} {self.pid} 2>/dev/null; true"]
+        # dash and mksh do not take the same spelling for a process group.
+        group = f"kill -s KILL -- -{self.pid} || kill -KILL -{self.pid}"
+        return ["sh", "-c", f"{{ {group}; kill -KILL {self.pid}; }} 2>/dev/null; true"]
 
     def close(self) -> None:
         """Let go of the connection, whatever the command does."""

@@ -118,7 +118,7 @@ def main(arguments: Mapping[str, Any]) -> None:
             write_json(record, model.to_json(state, time.time()))
             saved_last = now
     write_json(record, model.to_json(state, time.time()))
-    if not stopping:
+    if os.getppid() != parent:
         end_orphans(tree)
 
 
