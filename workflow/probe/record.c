@@ -14,7 +14,7 @@ static void put_group(FILE *file, const struct sampler *sampler, bool first) {
     const struct histogram *errors = &sampler->errors;
     int64_t period = sampler->group->period_us;
     fprintf(file, "%s\n  \"%s\":{\"period_ms\":%" PRId64 ",\"expected\":%" PRIu64 ",\"samples\":%" PRIu64, first ? "" : ",",
-            sampler->group->name, period / 1000, sampler->expected, sampler->taken);
+            sampler->group->name, period / 1000, (uint64_t)sampler->expected, sampler->taken);
     if (errors->count == 0) {
         fputs(",\"interval_p50_us\":null,\"interval_p99_us\":null,\"interval_error_p99_us\":null}", file);
         return;

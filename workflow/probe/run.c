@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base.h"
-#include "sampler.h"
+#include "schedule.h"
 #include "wake.h"
 #include "workload.h"
 
@@ -32,7 +32,7 @@ static void notify(int number) {
     errno = error;
 }
 
-static void notify_failure(void) { notify(0); }
+static void notify_other(void) { notify(0); }
 
 static void nothing(int number) { (void)number; }
 
@@ -77,7 +77,7 @@ static bool set_up_signals(void) {
     action = (struct sigaction){.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
-    output_on_failure(notify_failure);
+    output_on_failure(notify_other);
     return true;
 }
 
@@ -129,9 +129,9 @@ static bool read_stream(struct recording *recording, struct stream *stream, int6
 }
 
 static int timeout_ms(int64_t until_us) {
-    if (until_us == 0) return -1;
-    int64_t left = until_us - now_us();
-    return left <= 0 ? 0 : left > 60000000 ? 60000 : (int)(left / 1000) + 1;
+    int64_t left = until_us ? until_us - now_us() : SCHEDULE_MEND_US;
+    if (left > SCHEDULE_MEND_US) left = SCHEDULE_MEND_US;
+    return left <= 0 ? 0 : (int)(left / 1000) + 1;
 }
 
 static void handle_notices(struct recording *recording) {
@@ -173,12 +173,13 @@ static void follow(struct recording *recording) {
             if (polled[3].revents) {
                 close(recording->workload.started);
                 recording->workload.started = -1;
-                samplers_program_started();
+                schedule_program_started();
             }
             if (polled[0].revents) handle_notices(recording);
         }
         if (workload_ended(&recording->workload, &result->exited, &result->status, &result->signal)) return;
         if (output_failure(&name)) kill_now(recording);
+        schedule_mend();
         check_times(recording, deadline_us);
     }
 }
@@ -204,11 +205,11 @@ static void end_run(struct recording *recording) {
     recording->result.end_us = now_us();
     recording->result.probe_cpu_us = cpu_us() - recording->cpu_at_start_us;
     recording->killed = true; /* nothing is left to be killed but what it started, and that is no event */
-    samplers_stop(recording->samplers, recording->sampler_count);
+    schedule_stop();
     workload_sweep(&recording->workload);
     drain(recording);
     events_release(&recording->events);
-    samplers_finish(recording->samplers, recording->sampler_count, SAMPLE_WAIT_US);
+    schedule_finish(SAMPLE_WAIT_US);
     wake_stop(&recording->wake);
     workload_forget(&recording->workload);
 }
@@ -226,18 +227,13 @@ static bool open_outputs(struct recording *recording, struct sensor_list *list, 
     return good;
 }
 
+/* Start sampling; returns an error number, or 0, also when a file could not be made: output_fail has been called then. */
 static int start_threads(struct recording *recording, struct sensor_list *list, int folder) {
-    sigset_t all, before;
-    int error = 0;
     for (size_t i = 0; i < list->group_count; i++)
         if (!sampler_open(&recording->samplers[i], &list->groups[i], &recording->events, folder, recording->workload.pid))
-            return 0; /* output_fail has been called */
-    sigfillset(&all); /* the threads leave the signals to the main loop */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (size_t i = 0; i < list->group_count && !error; i++) error = sampler_start(&recording->samplers[i]);
-    if (!error) error = wake_start(&recording->wake);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
+            return 0;
+    int error = schedule_start(recording->samplers, recording->sampler_count, SAMPLE_WAIT_US, notify_other);
+    return error ? error : wake_start(&recording->wake);
 }
 
 static void close_outputs(struct recording *recording) {
@@ -288,7 +284,6 @@ int run(const struct run_options *options) {
     }
     if (output_failure(&name)) return fail_io(options->out);
 
-    samplers_await_first(recording.samplers, recording.sampler_count, SAMPLE_WAIT_US);
     recording.cpu_at_start_us = cpu_us();
     recording.result.start_us = now_us();
     event_start(&recording.events, recording.result.start_us, recording.workload.pid);

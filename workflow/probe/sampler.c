@@ -3,12 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base.h"
@@ -18,7 +16,7 @@
 #define SHORT_READ 1024
 #define FIRST_READ 16384
 
-static atomic_bool stopping, giving_up, program_started;
+static atomic_bool giving_up;
 
 static char *path_of(const struct source *source, pid_t workload) {
     size_t size = strlen(source->path) + 1, extra = 0;
@@ -61,7 +59,7 @@ bool sampler_open(struct sampler *sampler, struct group *group, struct events *e
 /* Around each system call that a driver may hold up. */
 static void leave(struct sampler *sampler) { pthread_mutex_unlock(&sampler->lock); }
 
-static void come_back(struct sampler *sampler) {
+static void enter(struct sampler *sampler) {
     int error = errno;
     pthread_mutex_lock(&sampler->lock);
     if (sampler->abandoned) { /* the run has been closed without this thread */
@@ -78,7 +76,7 @@ static bool open_file(struct sampler *sampler, struct open_file *file) {
     do
         file->fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     while (file->fd < 0 && try_again());
-    come_back(sampler);
+    enter(sampler);
     if (file->fd < 0) return false;
     file->reopened = file->opened_before;
     file->opened_before = true;
@@ -96,7 +94,7 @@ static ssize_t read_file(struct sampler *sampler, struct open_file *file, size_t
     do
         got = pread(file->fd, sampler->content + file->length, size, (off_t)file->length);
     while (got < 0 && try_again());
-    come_back(sampler);
+    enter(sampler);
     return got;
 }
 
@@ -171,7 +169,7 @@ static void read_ioctl(struct sampler *sampler, struct open_file *file, struct s
     do
         result = ioctl(file->fd, (unsigned long)sensor->select.request, &value);
     while (result < 0 && try_again());
-    come_back(sampler);
+    enter(sampler);
     if (result < 0) {
         set_unreadable(sampler, sensor, errno);
         return;
@@ -213,8 +211,9 @@ static void read_source(struct sampler *sampler, size_t index) {
     if (lost) close_file(file);
 }
 
-static void take_sample(struct sampler *sampler) {
+void sampler_take(struct sampler *sampler) {
     struct group *group = sampler->group;
+    enter(sampler);
     int64_t t_us = now_us();
     for (size_t i = 0; i < group->source_count; i++) read_source(sampler, i);
     char *to = put_number(sampler->row, t_us);
@@ -228,110 +227,27 @@ static void take_sample(struct sampler *sampler) {
     }
     *to++ = '\n';
     writer_put(&sampler->csv, sampler->row, (size_t)(to - sampler->row));
-    if (sampler->taken++ == 0) sampler->first_us = t_us;
+    sampler->taken++;
     sampler->last_us = t_us;
+    pthread_mutex_unlock(&sampler->lock);
 }
 
-/* The files of the process that has become the workload's program are opened anew; this is no event. */
-static void forget_process_files(struct sampler *sampler) {
+void sampler_forget_process(struct sampler *sampler) {
+    pthread_mutex_lock(&sampler->lock);
     for (size_t i = 0; i < sampler->group->source_count; i++) {
         if (!sampler->group->sources[i].of_workload) continue;
         close_file(&sampler->files[i]);
         sampler->files[i].opened_before = false;
     }
-}
-
-static void sleep_until(struct sampler *sampler, int64_t due_us) {
-    leave(sampler);
-    atomic_store(&sampler->sleeping, true);
-    while (!atomic_load(&stopping) && now_us() < due_us) sleep_until_us(due_us);
-    atomic_store(&sampler->sleeping, false);
-    come_back(sampler);
-}
-
-static void *sample_group(void *argument) {
-    struct sampler *sampler = argument;
-    int64_t period = sampler->group->period_us, start = now_us(), tick = 0;
-    bool program_seen = false;
-    sampler_thread_setup();
-    pthread_mutex_lock(&sampler->lock);
-    for (;;) {
-        int64_t before = sampler->last_us;
-        take_sample(sampler);
-        if (before) histogram_add(&sampler->errors, sampler->last_us - before - period);
-        atomic_store(&sampler->sampled, true);
-        int64_t next = (now_us() - start) / period + 1; /* a tick that was missed is skipped, not caught up on */
-        if (next <= tick) next = tick + 1;
-        sleep_until(sampler, start + next * period);
-        if (!program_seen && atomic_load(&program_started)) {
-            program_seen = true;
-            forget_process_files(sampler);
-        }
-        if (atomic_load(&stopping)) break;
-        tick = next;
-    }
-    /* The last sample stands for a tick that has become due, or comes on top of them. */
-    int64_t due = (now_us() - start) / period;
-    sampler->expected = (uint64_t)(due + 1 + (due <= tick));
-    take_sample(sampler);
     pthread_mutex_unlock(&sampler->lock);
-    atomic_store(&sampler->finished, true);
-    return NULL;
 }
 
-bool sampler_thread_setup(void) {
-    sigset_t kick;
-    sigemptyset(&kick);
-    sigaddset(&kick, SIGUSR1);
-    pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
-    return prctl(PR_SET_TIMERSLACK, 1) == 0; /* default 50 us; only this thread's */
-}
+void samplers_give_up(void) { atomic_store(&giving_up, true); }
 
-int sampler_start(struct sampler *sampler) {
-    return pthread_create(&sampler->thread, NULL, sample_group, sampler);
-}
-
-void samplers_program_started(void) { atomic_store(&program_started, true); }
-
-void samplers_await_first(struct sampler *samplers, size_t count, int64_t most_us) {
-    int64_t end = now_us() + most_us;
-    for (size_t i = 0; i < count; i++)
-        while (!atomic_load(&samplers[i].sampled) && now_us() < end) pause_us(200);
-}
-
-static bool all_finished(struct sampler *samplers, size_t count, bool kick_all) {
-    bool all = true;
-    for (size_t i = 0; i < count; i++) {
-        if (atomic_load(&samplers[i].finished)) continue;
-        all = false;
-        /* Repeated, because a signal may come just before the sleep that it should end. */
-        if (kick_all || atomic_load(&samplers[i].sleeping)) pthread_kill(samplers[i].thread, SIGUSR1);
-    }
-    return all;
-}
-
-void samplers_stop(struct sampler *samplers, size_t count) {
-    atomic_store(&stopping, true);
-    all_finished(samplers, count, false);
-}
-
-void samplers_finish(struct sampler *samplers, size_t count, int64_t most_us) {
-    int64_t end = now_us() + most_us;
-    while (!all_finished(samplers, count, false) && now_us() < end) pause_us(200);
-    atomic_store(&giving_up, true);
-    end = now_us() + 100000;
-    while (!all_finished(samplers, count, true) && now_us() < end) pause_us(1000);
-    for (size_t i = 0; i < count; i++) {
-        pthread_mutex_lock(&samplers[i].lock);
-        samplers[i].abandoned = !atomic_load(&samplers[i].finished);
-        if (samplers[i].abandoned) { /* it owes the ticks since its last one */
-            int64_t period = samplers[i].group->period_us;
-            int64_t since = samplers[i].taken ? samplers[i].first_us : now_us();
-            samplers[i].expected = (uint64_t)((now_us() - since) / period + 2);
-        }
-        pthread_mutex_unlock(&samplers[i].lock);
-        if (!samplers[i].abandoned) pthread_join(samplers[i].thread, NULL);
-    }
+void sampler_abandon(struct sampler *sampler) {
+    pthread_mutex_lock(&sampler->lock);
+    sampler->abandoned = true;
+    pthread_mutex_unlock(&sampler->lock);
 }
 
 void sampler_close(struct sampler *sampler) { writer_close(&sampler->csv); }

@@ -1,4 +1,4 @@
-/* One thread a group of sensors, so that a file that takes long to read delays its own group only. */
+/* Reading a group of sensors: its files, its samples, what is told of them. When that happens is schedule.h's. */
 #ifndef PROBE_SAMPLER_H
 #define PROBE_SAMPLER_H
 
@@ -31,39 +31,35 @@ struct sampler {
     struct writer csv;
     char *content, *row;
     size_t row_max;
-    struct histogram errors; /* interval between two ticks, less the period */
-    int64_t first_us, last_us;
-    uint64_t taken, expected;
-
-    pthread_t thread;
-    /* Held by the thread except while it sleeps or is in a system call on a sensor's file, which may never return. */
+    int64_t last_us; /* 0: no sample yet */
+    uint64_t taken;
+    /* Held while a sample is taken, except in system calls on a sensor's file, which may never return. */
     pthread_mutex_t lock;
     bool abandoned;
-    atomic_bool sleeping, sampled, finished;
+
+    /* The schedule's. */
+    int64_t tick; /* the last one taken; 0 is the first sample, before the start */
+    atomic_uint_fast64_t expected; /* samples; 0 until the last one is due */
+    struct histogram errors; /* interval between two ticks, less the period */
+    atomic_bool sampled, slow, program_seen, finished;
 };
 
 /* Prepare a group's file and memory. Returns false after output_fail. */
 bool sampler_open(struct sampler *sampler, struct group *group, struct events *events, int folder, pid_t workload);
 
-/* Start the thread; its first tick is taken at once. Returns an error number. */
-int sampler_start(struct sampler *sampler);
+/* Read all sensors of the group and write a line. Does not return in a thread whose sampler has been abandoned. */
+void sampler_take(struct sampler *sampler);
 
-/* The workload's program has been started: what was opened of its process before belongs to another program. */
-void samplers_program_started(void);
+/* The workload's program has been started: files of its process are opened anew, which is no event. */
+void sampler_forget_process(struct sampler *sampler);
 
-/* Wait until each has taken its first sample, but no longer than the given time. */
-void samplers_await_first(struct sampler *samplers, size_t count, int64_t most_us);
+/* From now on a signal ends a system call on a sensor's file for good. */
+void samplers_give_up(void);
 
-/* Have all take a last sample and end. */
-void samplers_stop(struct sampler *samplers, size_t count);
+/* Leave a sampler to the system call it is in; what it has is not touched any more when that returns. */
+void sampler_abandon(struct sampler *sampler);
 
-/* Wait until they have. One that is still in a system call after the given time is left there. */
-void samplers_finish(struct sampler *samplers, size_t count, int64_t most_us);
-
-/* Write what is left of the group's samples. Only after samplers_finish. */
+/* Write what is left of the group's samples. */
 void sampler_close(struct sampler *sampler);
-
-/* Sampling and wake threads sleep precisely and are woken by SIGUSR1; returns false if that cannot be set up. */
-bool sampler_thread_setup(void);
 
 #endif

@@ -4,7 +4,7 @@
 #include <signal.h>
 
 #include "base.h"
-#include "sampler.h"
+#include "schedule.h"
 
 bool wake_open(struct wake *wake, int64_t period_us, int folder) {
     wake->period_us = period_us;
@@ -16,7 +16,7 @@ bool wake_open(struct wake *wake, int64_t period_us, int folder) {
 static void *keep_waking(void *argument) {
     struct wake *wake = argument;
     char row[48];
-    sampler_thread_setup();
+    schedule_thread_setup();
     int64_t due = now_us() + wake->period_us;
     while (!atomic_load(&wake->stopping)) {
         sleep_until_us(due);
@@ -34,7 +34,13 @@ static void *keep_waking(void *argument) {
 }
 
 int wake_start(struct wake *wake) {
-    return wake->period_us ? pthread_create(&wake->thread, NULL, keep_waking, wake) : 0;
+    sigset_t all, before;
+    if (!wake->period_us) return 0;
+    sigfillset(&all); /* signals are the main loop's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&wake->thread, NULL, keep_waking, wake);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 void wake_stop(struct wake *wake) {
