@@ -292,7 +292,7 @@ class AdbProcess:
 
 
 class AdbDevice:
-    """A phone over adb, real or emulated (see `Device`)."""
+    """A phone over adb, real or emulated (see `Device`); `server_port` is that of its adb server here."""
 
     def __init__(
         self,
@@ -308,6 +308,7 @@ class AdbDevice:
     ) -> None:
         self.id = device_id
         self.kind = kind
+        self.server_port = port
         self._client = _Client(host="127.0.0.1", port=port, socket_timeout=_STALL_SECONDS)
         with _errors(device_id, serial, "the first question"):
             version = self._client.server_version()
