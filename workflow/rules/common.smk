@@ -136,6 +136,10 @@ def device_config(wildcards):
     return STUDY.devices[wildcards.device]
 
 
+def all_cores(wildcards):
+    return workflow.cores
+
+
 def device_threads(wildcards):
     """All cores when the device's cores are this machine's, so that no other job disturbs the runs."""
     return workflow.cores if device_config(wildcards)["host_cores"] else 1

@@ -26,6 +26,7 @@ rule synthesise_weights:
         "results/logs/synthesise_weights.{model}.{role}.log",
     params:
         preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
+        sha256=weights_sha256,
         code=code_hash("weights"),
     cache: "omit-software"
     script:

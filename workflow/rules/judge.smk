@@ -14,6 +14,8 @@ rule judge_block:
         f"results/logs/{STUDY.name}.judge_block.{{device}}.log",
     params:
         gates=STUDY.analysis["gates"],
-        code=code_hash("analyse/gates.py", "analyse/records.py"),
+        code=code_hash(
+            "analyse/gates.py", "analyse/metrics.py", "analyse/records.py", "frameworks/__init__.py"
+        ),
     script:
         "../scripts/judge_block.py"

@@ -40,6 +40,6 @@ rule remeasure:
         f"results/logs/{STUDY.name}.remeasure.log",
     params:
         blocks={f"{EXPERIMENT}/blocks/{device}.json": block_of(device) for device in DEVICES},
-    threads: workflow.cores
+    threads: all_cores
     script:
         "../scripts/remeasure.py"

@@ -39,7 +39,7 @@ rule render_report:
     params:
         raw=RAW,
         on_device=["identify_device", "measure_block"],
-        code=code_hash("analyse/report", "analyse/dag.py"),
+        code=code_hash("analyse/report", "analyse/figures", "analyse/dag.py"),
     script:
         "../scripts/render_report.py"
 

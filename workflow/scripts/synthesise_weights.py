@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pocketvlm.provenance import check_sha256
 from pocketvlm.provision import outputs
 from pocketvlm.stage import stage
 from pocketvlm.weights.synthetic import preset_from_config, write
@@ -12,6 +13,11 @@ with stage(snakemake) as log:
         preset_from_config(snakemake.wildcards.model, snakemake.params.preset),
         snakemake.wildcards.role,
         destination,
+    )
+    check_sha256(
+        destination,
+        snakemake.params.sha256,
+        do="The preset or the code that writes it changed: correct the pin in config/models.yaml if that is meant",
     )
     log.info("%.0f MB", destination.stat().st_size / 1e6)
     outputs.register(destination)
