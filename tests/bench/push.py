@@ -1,9 +1,10 @@
 """How fast files reach a device: this library, plain adb, verification, and a bundle that has not changed.
 
-Prints one JSON object; each value is the median of interleaved repetitions on the emulated phone: `library_mb_s`
-and `adb_mb_s` (push of one file of random bytes; adb as a program with its own start, and without compression, which
-is its fastest way for such bytes), `verify_mb_s` (sha256sum on the device), `redeploy_s` (deploying three files that
-are there already, the large one among them).
+Prints one JSON object; each value is the median of interleaved repetitions on the emulated phone.
+library_mb_s, adb_mb_s: push of one file of random bytes; adb as a program with its own start, and without
+compression, which is its fastest way for such bytes.
+verify_mb_s: sha256sum on the device.
+redeploy_s: deploying three files that are there already, the large one among them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from pocketvlm.devices.adb import adb_program
+from pocketvlm.devices.adb_server import adb_program
 from pocketvlm.devices.base import run
 from pocketvlm.devices.deploy import deploy
 from pocketvlm.devices.emulated.lease import lease
@@ -55,15 +56,7 @@ def main() -> None:
         times: dict[str, list[float]] = {"library": [], "adb": [], "verify": [], "redeploy": []}
         with lease(config) as phone:
             there = f"{phone.remote_dir}/pushed.bin"
-            adb = [
-                str(adb_program()),
-                "-P",
-                str(phone.server_port),
-                "-s",
-                str(phone.serial),
-                "push",
-                str(large),
-            ]
+            adb = [str(adb_program()), "-P", str(phone.server_port), "-s", str(phone.serial)]
 
             def plain() -> None:
                 push = [*adb, "push", "-Z", str(large), there]

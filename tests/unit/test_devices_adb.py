@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketvlm.devices import adb
+from pocketvlm.devices import adb_server
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import parse_free_space
 from pocketvlm.errors import DeviceError, TransientDeviceError
@@ -147,7 +147,7 @@ def test_a_connection_that_is_lost_is_transient_and_nothing_is_run_again(serve):
 
 
 def test_a_device_that_hangs_is_given_up_at_the_deadline(serve, monkeypatch):
-    monkeypatch.setattr(adb, "_STALL_SECONDS", 0.5)
+    monkeypatch.setattr(adb_server, "STALL_SECONDS", 0.5)
 
     def shell(connection: socket.socket) -> None:
         connection.sendall(b"OKAY")

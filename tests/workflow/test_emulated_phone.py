@@ -327,7 +327,7 @@ def read(folder: Path, name: str) -> int:
 def test_load_becomes_heat_current_and_clock(phone, folder):
     zone, current = "class/thermal/thermal_zone0/temp", "class/power_supply/battery/current_now"
     counter = "class/power_supply/battery/charge_counter"
-    # Work runs on the fast cluster first, so that its clock rises even when the phone gets little of the machine.
+    # Work runs on the fast cluster first, so that its clock rises even when the phone gets little.
     fast = f"devices/system/cpu/cpufreq/policy{(os.cpu_count() or 1) // 2}"
     time.sleep(1)
     cool, idle, charge = read(folder, zone), read(folder, current), read(folder, counter)

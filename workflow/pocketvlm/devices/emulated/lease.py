@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.devices.adb import AdbDevice, adb_program
+from pocketvlm.devices.adb import AdbDevice
+from pocketvlm.devices.adb_server import adb_program
 from pocketvlm.devices.base import substitute
 from pocketvlm.devices.emulated.confine import library
 from pocketvlm.devices.locks import hold
