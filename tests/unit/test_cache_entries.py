@@ -130,14 +130,18 @@ def test_links_to_a_corrupt_entry_go_with_it(tmp_path: Path, folder: Path) -> No
     linked.mkdir(parents=True)
     for part in bundle.iterdir():
         (linked / part.name).symlink_to(part)
+    # Snakemake links the folder as a whole where it stored it, and file by file where it fetched it.
+    whole = results / "bundles" / "whole"
+    whole.symlink_to(bundle)
     (results / "bundles" / "own").mkdir()
     (results / "bundles" / "own" / "elsewhere").symlink_to("/nowhere")
     cache.prepare(folder, results)
-    assert linked.exists()
+    assert linked.exists() and whole.exists()
     (bundle / "manifest.json").write_text("[]")
     entry.write_bytes(b"x")
     cache.prepare(folder, results)
     assert not linked.exists()
+    assert not whole.is_symlink()
     assert not (results / "weights" / "m" / "model.gguf").is_symlink()
     assert (results / "bundles" / "own" / "elsewhere").is_symlink()
 

@@ -184,7 +184,8 @@ def _drop_dangling(results: Path, cache_dir: Path) -> None:
         for link in sorted((results / stage).rglob("*")):
             if not link.is_symlink() or link.exists() or not link.readlink().is_relative_to(cache):
                 continue
-            if stage == "bundles":
-                shutil.rmtree(results / stage / link.relative_to(results / stage).parts[0])
+            bundle = results / stage / link.relative_to(results / stage).parts[0]
+            if stage == "bundles" and bundle != link:
+                shutil.rmtree(bundle)
             else:
                 link.unlink()
