@@ -56,7 +56,8 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
         log.info("%s", said)
         if done.returncode != 0:
             how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-            last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
+            # The reason stands in the line before the last one.
+            last = "; ".join(said.strip().splitlines()[-2:]) or "it said nothing"
             raise WorkloadError(
                 f"llama-quantize ended with {how} on {source.name}: {last}",
                 where=str(source),
