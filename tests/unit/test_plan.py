@@ -15,13 +15,13 @@ def test_idle_comes_first_then_warmups_then_complete_rounds() -> None:
 
 
 def test_the_seed_fixes_the_order_and_another_seed_gives_another() -> None:
-    missing = {name: 5 for name in "abcdef"}
+    missing = dict.fromkeys("abcdef", 5)
     assert plan(missing, warmups=1, seed=7) == plan(missing, warmups=1, seed=7)
     assert plan(missing, warmups=1, seed=7) != plan(missing, warmups=1, seed=8)
 
 
 def test_rounds_differ_in_order() -> None:
-    runs = plan({name: 5 for name in "abcdef"}, warmups=0, seed=7)
+    runs = plan(dict.fromkeys("abcdef", 5), warmups=0, seed=7)
     orders = {tuple(run.cell for run in runs if run.round == number) for number in range(1, 6)}
     assert len(orders) > 1
 

@@ -1,6 +1,5 @@
 """The raw store: complete or absent, append-only, keyed by what made a run."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -75,7 +74,8 @@ def test_a_draft_that_was_not_added_leaves_nothing(tmp_path: Path) -> None:
 def test_the_draft_of_a_killed_process_is_swept_and_a_living_one_is_not(tmp_path: Path) -> None:
     code = (
         "import os, sys, signal; from pathlib import Path; from pocketvlm.measure.store import RawStore\n"
-        "with RawStore(Path(sys.argv[1])).draft() as d: (d / 'x').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
+        "with RawStore(Path(sys.argv[1])).draft() as d:\n"
+        "    (d / 'x').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert len(list((tmp_path / ".drafts").iterdir())) == 1
@@ -107,4 +107,4 @@ def test_a_failed_run_is_kept_aside_and_never_counts(tmp_path: Path) -> None:
     assert (kept / "stderr").read_text() == "boom"
     assert kept.parent == tmp_path / "failed" / run_key(INPUTS)
     assert store.complete(run_key(INPUTS)) == []
-    assert os.listdir(tmp_path / "raw" / ".drafts") == []
+    assert list((tmp_path / "raw" / ".drafts").iterdir()) == []

@@ -1,7 +1,5 @@
 #include "histogram.h"
 
-#include <math.h>
-
 static unsigned step_of(uint64_t value) {
     unsigned shift = 0;
     while (value >> shift >= 128) shift++;
@@ -24,12 +22,12 @@ void histogram_add(struct histogram *histogram, int64_t value) {
     histogram->count++;
 }
 
-static uint64_t rank_of(const struct histogram *histogram, double percent) {
-    uint64_t rank = (uint64_t)ceil((double)histogram->count * percent / 100.0);
+static uint64_t rank_of(const struct histogram *histogram, unsigned percent) {
+    uint64_t rank = (histogram->count * percent + 99) / 100;
     return rank ? rank : 1;
 }
 
-int64_t histogram_percentile(const struct histogram *histogram, double percent) {
+int64_t histogram_percentile(const struct histogram *histogram, unsigned percent) {
     uint64_t rank = rank_of(histogram, percent), seen = 0;
     for (unsigned i = HISTOGRAM_STEPS; i-- > 0;)
         if ((seen += histogram->negative[i]) >= rank) return -value_of(i);
@@ -38,7 +36,7 @@ int64_t histogram_percentile(const struct histogram *histogram, double percent) 
     return 0;
 }
 
-int64_t histogram_absolute_percentile(const struct histogram *histogram, double percent) {
+int64_t histogram_absolute_percentile(const struct histogram *histogram, unsigned percent) {
     uint64_t rank = rank_of(histogram, percent), seen = 0;
     for (unsigned i = 0; i < HISTOGRAM_STEPS; i++)
         if ((seen += (uint64_t)histogram->negative[i] + histogram->positive[i]) >= rank) return value_of(i);

@@ -15,9 +15,9 @@ struct histogram {
 void histogram_add(struct histogram *histogram, int64_t value);
 
 /* Return the smallest value that a share `percent` of all values does not exceed (nearest rank). */
-int64_t histogram_percentile(const struct histogram *histogram, double percent);
+int64_t histogram_percentile(const struct histogram *histogram, unsigned percent);
 
 /* The same of the absolute values. */
-int64_t histogram_absolute_percentile(const struct histogram *histogram, double percent);
+int64_t histogram_absolute_percentile(const struct histogram *histogram, unsigned percent);
 
 #endif

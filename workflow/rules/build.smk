@@ -13,12 +13,14 @@ rule build_framework:
         directory("results/bundles/{framework}-{version}-{backend}-{target}"),
     log:
         "results/logs/build_framework.{framework}-{version}-{backend}-{target}.log",
-    params:
-        framework=lambda wildcards: STUDY.frameworks[wildcards.framework],
-        toolchains=STUDY.toolchains,
-        code=code_hash("build"),
-    threads: 2
     cache: "omit-software"
+    threads: 2
+    params:
+        source=source_of,
+        recipe=recipe_of,
+        backend=backend_of,
+        toolchains=toolchain_of,
+        code=code_hash("build"),
     script:
         "../scripts/build_framework.py"
 
@@ -31,9 +33,9 @@ rule build_probe:
         directory("results/bundles/probe-{target}"),
     log:
         "results/logs/build_probe.{target}.log",
-    params:
-        toolchains=STUDY.toolchains,
-        code=code_hash("build"),
     cache: "omit-software"
+    params:
+        toolchains=toolchain_of,
+        code=code_hash("build"),
     script:
         "../scripts/build_probe.py"

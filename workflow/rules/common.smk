@@ -1,7 +1,6 @@
 """What the rules share: the resolved experiment, wildcard constraints, and which files belong to what."""
 
 import os
-import sys
 from pathlib import Path
 
 from pocketvlm import stage
@@ -9,7 +8,7 @@ from pocketvlm.config import study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
-from pocketvlm.provision import cache, outputs
+from pocketvlm.provision import cache
 
 with stage.config_errors():
     STUDY = study.load(config)
@@ -23,7 +22,7 @@ HOST = host_target()
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
 OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(cache.cache_root() / "outputs")))
 if workflow.is_main_process:
-    outputs.prepare(OUTPUT_CACHE, Path("results"))
+    cache.prepare(OUTPUT_CACHE, Path("results"))
 
 
 wildcard_constraints:
@@ -47,13 +46,30 @@ def begin():
 
 def finish():
     """Say last what failed and what to do."""
-    for sentence in stage.failures():
-        print(sentence, file=sys.stderr)
+    stage.report_failures()
 
 
 def source_of(wildcards):
     """The pinned source of a framework's version."""
     return STUDY.frameworks[wildcards.framework]["versions"][wildcards.version]["source"]
+
+
+def recipe_of(wildcards):
+    return STUDY.frameworks[wildcards.framework]["build"]
+
+
+def backend_of(wildcards):
+    return STUDY.frameworks[wildcards.framework]["backends"][wildcards.backend]
+
+
+def toolchain_of(wildcards):
+    """The part of the table of toolchains that compiles for a target; the rest is no input of its builds."""
+    return {
+        name: {**entry, "targets": {target: entry["targets"][target]}}
+        for name, entry in STUDY.toolchains.items()
+        for target in entry["targets"]
+        if target == wildcards.target
+    }
 
 
 def source_sha256(wildcards):

@@ -11,9 +11,9 @@ rule fetch_source:
         ensure("results/sources/{framework}-{version}.tar.gz", sha256=source_sha256),
     log:
         "results/logs/fetch_source.{framework}-{version}.log",
+    cache: "omit-software"
     params:
         source=source_of,
-    cache: "omit-software"
     script:
         "../scripts/fetch_source.py"
 
@@ -24,10 +24,10 @@ rule synthesise_weights:
         ensure("results/weights/{model}/{role}-f16.gguf", sha256=weights_sha256),
     log:
         "results/logs/synthesise_weights.{model}.{role}.log",
+    cache: "omit-software"
     params:
         preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
         sha256=weights_sha256,
         code=code_hash("weights"),
-    cache: "omit-software"
     script:
         "../scripts/synthesise_weights.py"

@@ -31,9 +31,9 @@ rule draw_summary:
         multiext(EXPERIMENT + "/figures/{figure}", ".svg", ".png"),
     log:
         f"results/logs/{STUDY.name}.draw_summary.{{figure}}.log",
-    params:
-        code=code_hash("analyse/figures"),
     wildcard_constraints:
         figure="phases|throughput|energy",
+    params:
+        code=code_hash("analyse/figures"),
     script:
         "../scripts/draw_summary.py"

@@ -25,9 +25,9 @@ rule measure_block:
         index=EXPERIMENT + "/blocks/{device}.json",
     log:
         f"results/logs/{STUDY.name}.measure_block.{{device}}.log",
+    threads: device_threads
     params:
         block=block,
-    threads: device_threads
     script:
         "../scripts/measure_block.py"
 
@@ -38,8 +38,8 @@ rule remeasure:
         [block_files_of(device).values() for device in DEVICES],
     log:
         f"results/logs/{STUDY.name}.remeasure.log",
+    threads: all_cores
     params:
         blocks={f"{EXPERIMENT}/blocks/{device}.json": block_of(device) for device in DEVICES},
-    threads: all_cores
     script:
         "../scripts/remeasure.py"

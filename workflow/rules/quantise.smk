@@ -13,9 +13,9 @@ rule quantise_model:
         "results/weights/{model}/model-{quantisation}.gguf",
     log:
         "results/logs/quantise_model.{model}-{quantisation}.log",
+    cache: "omit-software"
+    threads: 2
     params:
         quantiser=lambda wildcards: STUDY.models[wildcards.model]["quantiser"],
-    threads: 2
-    cache: "omit-software"
     script:
         "../scripts/quantise_model.py"

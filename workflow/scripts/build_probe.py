@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pocketvlm.build.probe import build_probe
 from pocketvlm.build.toolchains import resolve
-from pocketvlm.provision import outputs
+from pocketvlm.provision import cache
 from pocketvlm.stage import stage
 
 with stage(snakemake):
@@ -15,4 +15,4 @@ with stage(snakemake):
         destination=destination,
         build_log=Path(snakemake.log[0]).with_suffix(".compiler.log"),
     )
-    outputs.register(destination)
+    cache.register(destination)

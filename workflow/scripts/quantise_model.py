@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pocketvlm.provision import outputs
+from pocketvlm.provision import cache
 from pocketvlm.stage import stage
 from pocketvlm.weights.quantise import quantise
 
@@ -15,4 +15,4 @@ with stage(snakemake):
         snakemake.wildcards.quantisation,
         snakemake.threads,
     )
-    outputs.register(destination)
+    cache.register(destination)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pocketvlm.provenance import check_sha256
-from pocketvlm.provision import outputs
+from pocketvlm.provision import cache
 from pocketvlm.stage import stage
 from pocketvlm.weights.synthetic import preset_from_config, write
 
@@ -17,7 +17,7 @@ with stage(snakemake) as log:
     check_sha256(
         destination,
         snakemake.params.sha256,
-        do="The preset or the code that writes it changed: correct the pin in config/models.yaml if that is meant",
+        do="If the preset was changed on purpose, pin the new hash in config/models.yaml",
     )
     log.info("%.0f MB", destination.stat().st_size / 1e6)
-    outputs.register(destination)
+    cache.register(destination)

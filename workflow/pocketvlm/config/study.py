@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
+from pocketvlm.build.toolchains import host_target
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.errors import ConfigError
 from pocketvlm.provenance import sha256_json
@@ -123,7 +124,7 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
             place = f"{where}: cells.{number}"
             device = values["device"]
             if device not in devices:
-                devices[device] = _device(paths["devices"], device, place)
+                devices[device] = _device(paths["devices"], device, place, tables["toolchains"])
             if values["workload"] not in workloads:
                 workloads[values["workload"]] = _workload(paths["workloads"], values["workload"], place)
             _check_names(values, tables, place)
@@ -151,9 +152,20 @@ def _named(folder: Path, name: str, what: str) -> Path:
     return path
 
 
-def _device(folder: Path, name: str, place: str) -> Mapping[str, Any]:
+def _device(
+    folder: Path, name: str, place: str, toolchains: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
     path = _known(folder, name, "device", place)
     device = load_yaml(path, "device")
+    targets = [target for toolchain in toolchains.values() for target in toolchain["targets"]]
+    if device["target"] == "host":
+        device = {**device, "target": host_target()}
+    if device["target"] not in targets:
+        raise ConfigError(
+            f"no toolchain compiles for the target {device['target']!r}",
+            where=f"{path}: target",
+            do=suggest(device["target"], targets),
+        )
     if device["id"] != name:
         raise ConfigError(
             f"the file is named {name} and its id is {device['id']!r}",

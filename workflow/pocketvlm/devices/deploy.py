@@ -19,7 +19,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def deploy(
     files: Iterable[tuple[Path, str]],
     remote_dir: str,
     *,
+    programs: Collection[Path] = (),
     report: Callable[[str], None] = _say,
 ) -> dict[str, str]:
     """Bring files onto a device, pushing only those that are not there.
@@ -68,6 +69,8 @@ def deploy(
         device: the device.
         files: local path and sha256 in hex of each; a file that is executable here is so there.
         remote_dir: the device's folder of pocketvlm, absolute.
+        programs: those that are executable there even if they are not here: the between-workflow cache of
+            Snakemake takes that permission away.
         report: takes plain lines about large files.
 
     Returns:
@@ -78,7 +81,7 @@ def deploy(
         DeviceError: no space (with need and have), no permission.
         TransientDeviceError: the device stopped answering; what was pushed so far is kept.
     """
-    objects = list(dict.fromkeys(_objects(files, remote_dir)))
+    objects = list(dict.fromkeys(_objects(files, remote_dir, programs)))
     lacking = [wanted for part in _parts(objects) for wanted in _lacking(device, part)]
     if lacking:
         _check_space(device, lacking, remote_dir)
@@ -90,7 +93,9 @@ def deploy(
     return placed
 
 
-def _objects(files: Iterable[tuple[Path, str]], remote_dir: str) -> Iterator[_Object]:
+def _objects(
+    files: Iterable[tuple[Path, str]], remote_dir: str, programs: Collection[Path]
+) -> Iterator[_Object]:
     for local, sha256 in files:
         if not _SHA256.match(sha256) or not _NAME.match(local.name):
             raise DeviceError(
@@ -103,7 +108,7 @@ def _objects(files: Iterable[tuple[Path, str]], remote_dir: str) -> Iterator[_Ob
             raise DeviceError(
                 f"there is no file {local} to deploy", do="Make it again with its rule"
             ) from None
-        mode = 0o755 if status.st_mode & 0o100 else 0o644
+        mode = 0o755 if status.st_mode & 0o100 or local in programs else 0o644
         remote = f"{remote_dir}/objects/{sha256}/{local.name}"
         yield _Object(local, sha256, remote, status.st_size, mode)
 

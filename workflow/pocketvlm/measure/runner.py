@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.devices.base import Device, substitute
+from pocketvlm.devices.base import Device, run, substitute
 from pocketvlm.devices.deploy import deploy
 from pocketvlm.errors import DeviceError, TransientDeviceError, WorkloadError
 from pocketvlm.measure import sensorlist
@@ -49,13 +48,23 @@ class Runner:
 
     def deploy(self, jobs: Sequence[Job]) -> None:
         """Put every file that the jobs need on the device, and remove what a killed block left."""
-        self.device.shell(["rm", "-rf", self.runs], timeout=60)
-        with tempfile.TemporaryDirectory() as folder:
-            sensors = Path(folder) / "sensors.tsv"
+        run(self.device, ["rm", "-rf", self.runs], timeout=60)
+        run(self.device, ["mkdir", "-p", self.runs], timeout=60)
+        with self.store.draft() as folder:
+            sensors = folder / "sensors.tsv"
             sensorlist.write(self.identity, sensors)
             paths = {sensors, self.probe, *(path for job in jobs for path in job.files.values())}
             hashes = {path: sha256_file(path) for path in sorted(paths)}
-            where = deploy(self.device, list(hashes.items()), self.device.remote_dir)
+            programs = {
+                path for job in jobs for word, path in job.files.items() if word.startswith("@bundle/")
+            }
+            where = deploy(
+                self.device,
+                list(hashes.items()),
+                self.device.remote_dir,
+                programs={self.probe, *programs},
+                report=log.info,
+            )
             self.remote = {path: where[digest] for path, digest in hashes.items()}
             self.sensors = self.remote[sensors]
 
