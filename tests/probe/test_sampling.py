@@ -301,6 +301,24 @@ def test_ticks_keep_their_places(any_prober: Prober) -> None:
     assert group["samples"] == len(recording.rows("g")) <= group["expected"]
 
 
+def test_statistics_of_intervals_are_those_of_the_samples(any_prober: Prober) -> None:
+    recording = any_prober.run("group\tg\t10\nsensor\tu\t/proc/uptime\tfirst\n", sleep(2))
+    times = [int(t) for t in recording.column("g", "t_us")][1:-1]
+    intervals = sorted(after - before for before, after in itertools.pairwise(times))
+    errors = sorted(abs(interval - 10_000) for interval in intervals)
+    group = recording.record["groups"]["g"]
+
+    def rank(values: list[int], percent: int) -> int:
+        return values[-(-percent * len(values) // 100) - 1]
+
+    for name, exact, error in (
+        ("interval_p50_us", rank(intervals, 50), abs(rank(intervals, 50) - 10_000)),
+        ("interval_p99_us", rank(intervals, 99), abs(rank(intervals, 99) - 10_000)),
+        ("interval_error_p99_us", rank(errors, 99), rank(errors, 99)),
+    ):
+        assert abs(group[name] - exact) <= 1 + 0.016 * error, name
+
+
 def test_stopped_probe_skips_the_ticks_it_missed(prober: Prober) -> None:
     process = prober.start("group\tg\t20\nsensor\tu\t/proc/uptime\tfirst\n", sleep(1.5))
     time.sleep(0.5)
