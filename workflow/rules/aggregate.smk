@@ -8,8 +8,8 @@ results/<experiment>/tables/cells.csv
 rule aggregate_tables:
     """Every run, and every cell with its statistics."""
     input:
-        judged=each_device(EXPERIMENT + "/judged/{device}.parquet"),
-        indexes=each_device(EXPERIMENT + "/blocks/{device}.json"),
+        judged=each_device(f"{EXPERIMENT}/judged/{{device}}.parquet"),
+        indexes=each_device(f"{EXPERIMENT}/blocks/{{device}}.json"),
         cells=f"{EXPERIMENT}/cells.json",
     output:
         runs=f"{EXPERIMENT}/tables/runs.parquet",

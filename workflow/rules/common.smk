@@ -181,7 +181,7 @@ def tables(*names):
 
 def figures():
     names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in CELLS]]
-    return expand(EXPERIMENT + "/figures/{name}.{ending}", name=names, ending=["svg", "png"])
+    return expand(f"{EXPERIMENT}/figures/{{name}}.{{ending}}", name=names, ending=["svg", "png"])
 
 
 def report_page():

@@ -12,7 +12,7 @@ rule draw_timeline:
         runs=f"{EXPERIMENT}/tables/runs.parquet",
         cells=f"{EXPERIMENT}/cells.json",
     output:
-        multiext(EXPERIMENT + "/figures/timeline-{cell}", ".svg", ".png"),
+        multiext(f"{EXPERIMENT}/figures/timeline-{{cell}}", ".svg", ".png"),
     log:
         f"results/logs/{STUDY.name}.draw_timeline.{{cell}}.log",
     params:
@@ -28,7 +28,7 @@ rule draw_summary:
         summary=f"{EXPERIMENT}/tables/cells.csv",
         cells=f"{EXPERIMENT}/cells.json",
     output:
-        multiext(EXPERIMENT + "/figures/{figure}", ".svg", ".png"),
+        multiext(f"{EXPERIMENT}/figures/{{figure}}", ".svg", ".png"),
     log:
         f"results/logs/{STUDY.name}.draw_summary.{{figure}}.log",
     wildcard_constraints:

@@ -7,9 +7,9 @@ results/<experiment>/judged/<device>.parquet
 rule judge_block:
     """Which numbers are withheld from the tables, and why."""
     input:
-        metrics=EXPERIMENT + "/records/{device}/metrics.parquet",
+        metrics=f"{EXPERIMENT}/records/{{device}}/metrics.parquet",
     output:
-        judged=EXPERIMENT + "/judged/{device}.parquet",
+        judged=f"{EXPERIMENT}/judged/{{device}}.parquet",
     log:
         f"results/logs/{STUDY.name}.judge_block.{{device}}.log",
     params:

@@ -22,7 +22,7 @@ rule measure_block:
     input:
         unpack(block_files),
     output:
-        index=EXPERIMENT + "/blocks/{device}.json",
+        index=f"{EXPERIMENT}/blocks/{{device}}.json",
     log:
         f"results/logs/{STUDY.name}.measure_block.{{device}}.log",
     threads: device_threads

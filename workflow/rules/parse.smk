@@ -7,14 +7,14 @@ results/<experiment>/records/<device>/*.parquet
 rule parse_block:
     """The runs of a block as tables, one row a phase, a sample, a metric."""
     input:
-        index=EXPERIMENT + "/blocks/{device}.json",
+        index=f"{EXPERIMENT}/blocks/{{device}}.json",
         identity="results/devices/{device}/identity.json",
         cells=f"{EXPERIMENT}/cells.json",
     output:
-        phases=EXPERIMENT + "/records/{device}/phases.parquet",
-        samples=EXPERIMENT + "/records/{device}/samples.parquet",
-        metrics=EXPERIMENT + "/records/{device}/metrics.parquet",
-        answers=EXPERIMENT + "/records/{device}/answers.parquet",
+        phases=f"{EXPERIMENT}/records/{{device}}/phases.parquet",
+        samples=f"{EXPERIMENT}/records/{{device}}/samples.parquet",
+        metrics=f"{EXPERIMENT}/records/{{device}}/metrics.parquet",
+        answers=f"{EXPERIMENT}/records/{{device}}/answers.parquet",
     log:
         f"results/logs/{STUDY.name}.parse_block.{{device}}.log",
     params:

@@ -27,8 +27,8 @@ rule render_report:
         runs=f"{EXPERIMENT}/tables/runs.parquet",
         summary=f"{EXPERIMENT}/tables/cells.csv",
         cells=f"{EXPERIMENT}/cells.json",
-        indexes=each_device(EXPERIMENT + "/blocks/{device}.json"),
-        answers=each_device(EXPERIMENT + "/records/{device}/answers.parquet"),
+        indexes=each_device(f"{EXPERIMENT}/blocks/{{device}}.json"),
+        answers=each_device(f"{EXPERIMENT}/records/{{device}}/answers.parquet"),
         identities=each_device("results/devices/{device}/identity.json"),
         bundles=[path for device in DEVICES for path in bundles_of(device)],
         graph=f"{EXPERIMENT}/report/rulegraph.dot",
@@ -53,7 +53,6 @@ rule verify:
         f"results/logs/{STUDY.name}.verify.log",
     params:
         experiment=STUDY.name,
-        results="results",
         devices=DEVICES,
         gates=STUDY.analysis["gates"],
         bootstrap=STUDY.analysis["bootstrap"],
