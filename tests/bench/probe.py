@@ -12,6 +12,8 @@ shell_one_cat_core_percent  sh with one `cat` of all files, then `sleep 0.1`: ch
 interval_error_p99_ms       of |interval - 100 ms| between the samples of a group, over all groups
 samples, expected_samples   of all groups of a run of the probe
 shell_rounds                rounds of the shell loop; expected_rounds are due
+times_cheaper               shell_core_percent / probe_core_percent
+times_cheaper_per_round     the same of the CPU time for one reading of all files: the loop misses rounds
 """
 
 from __future__ import annotations
@@ -180,6 +182,8 @@ def main() -> None:
     def median(way: str, key: str) -> float:
         return statistics.median(run[key] for run in done[way])
 
+    rounds = options.seconds / PERIOD_S
+    cheaper = median("shell", "core_percent") / median("probe", "core_percent")
     errors = sorted(error for run in done["probe"] for error in run["errors"])
     result = {
         "probe_core_percent": median("probe", "core_percent"),
@@ -187,13 +191,14 @@ def main() -> None:
         "probe_own_core_percent": median("probe", "own_percent"),
         "shell_core_percent": median("shell", "core_percent"),
         "shell_one_cat_core_percent": median("one_cat", "core_percent"),
-        "times_cheaper": median("shell", "core_percent") / median("probe", "core_percent"),
+        "times_cheaper": cheaper,
+        "times_cheaper_per_round": cheaper * rounds / median("shell", "rounds"),
         "interval_error_p99_ms": errors[-(-99 * len(errors) // 100) - 1],
         "interval_error_max_ms": errors[-1],
         "samples": median("probe", "samples"),
         "expected_samples": median("probe", "expected"),
         "shell_rounds": median("shell", "rounds"),
-        "expected_rounds": options.seconds / PERIOD_S,
+        "expected_rounds": rounds,
         "sensors": sum(len(sensors) for sensors in groups.values()),
         "files": len(paths),
         "repeats": options.repeats,
