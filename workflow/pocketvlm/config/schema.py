@@ -104,6 +104,9 @@ def _explained(error: Any, where: str) -> ConfigError:
             f"the key {missing!r} is missing", where=place, do=f"Add it: {meaning}" if meaning else "Add it"
         )
     meaning = error.schema.get("description")
+    unclear = error.validator in ("oneOf", "anyOf")
     return ConfigError(
-        error.message, where=place, do=f"It should be {meaning}" if meaning else "Correct the value"
+        f"{error.instance!r} cannot stand here" if unclear else error.message,
+        where=place,
+        do=f"It should be {meaning}" if meaning else "Correct the value",
     )
