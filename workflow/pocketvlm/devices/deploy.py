@@ -119,8 +119,8 @@ def _parts(objects: Sequence[_Object]) -> Iterator[Sequence[_Object]]:
         yield objects[start : start + _ASK_AT_ONCE]
 
 
-# `stat -c` of coreutils and of toybox print the same for %s, %y and %z: size, and times with nanoseconds.
-_STAT = "stat -c '%s %y %z'"
+# `stat -c` of coreutils and of toybox print the same: size, times with nanoseconds, and mode.
+_STAT = "stat -c '%s %y %z %a'"
 
 
 def _lacking(device: Device, objects: Sequence[_Object]) -> list[_Object]:
@@ -128,7 +128,8 @@ def _lacking(device: Device, objects: Sequence[_Object]) -> list[_Object]:
     script = "".join(
         f"a=$({_STAT} {shlex.quote(wanted.remote)} 2>/dev/null); "
         f"b=$(cat {shlex.quote(wanted.marker)} 2>/dev/null); "
-        '[ -z "$a" ] && echo none || { [ "$a" = "$b" ] && echo same || echo other; }\n'
+        '[ -z "$a" ] && echo none || '
+        f'{{ [ "$a" = "$b" ] && [ "${{a##* }}" = {wanted.mode:o} ] && echo same || echo other; }}\n'
         for wanted in objects
     )
     answers = run(device, ["sh", "-c", script], 60).split()
@@ -199,7 +200,8 @@ def _marking(wanted: _Object) -> str:
 
 
 def _mark(device: Device, wanted: _Object) -> None:
-    run(device, ["sh", "-c", _marking(wanted)], 30)
+    """Take note of how a file looks that was just found to be right, its mode set."""
+    run(device, ["sh", "-c", f"chmod {wanted.mode:o} {shlex.quote(wanted.remote)} && {_marking(wanted)}"], 30)
 
 
 def _hash(device: Device, remote: str, size: int) -> str:

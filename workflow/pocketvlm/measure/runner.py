@@ -130,15 +130,19 @@ def _problem(folder: Path, ours: bool) -> str | None:
     if not record["exited"]:
         return f"was killed by signal {record['signal']}"
     if record["status"] != 0:
-        return f"ended with status {record['status']}: {_last_line(folder / 'stderr')}"
+        return f"ended with status {record['status']}: {_last_line(folder)}"
     if ours and record["stdout_bytes"] == 0:
         return "printed nothing"
     return None
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing on stderr"
+def _last_line(folder: Path) -> str:
+    """What a workload said last: on stderr, or where that is empty on stdout."""
+    for name in ("stderr", "stdout"):
+        lines = (folder / name).read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1]
+    return "it said nothing"
 
 
 def _quietly(action: Callable[[], None]) -> None:
