@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pocketvlm.analyse.records import CELLS_CSV
+from pocketvlm.weights.quantise import check_type
 
 from .conftest import ROOT, Project, checkout
 
@@ -41,6 +42,12 @@ def test_twenty_runs_on_two_targets(demo: Project) -> None:
             assert len({run["cell"] for run in runs if run["round"] == number}) == 2
     bundles = {path.name for path in (demo.path / "results/bundles").iterdir()}
     assert {"probe-aarch64-linux-musl", "probe-x86_64-linux-musl"} <= bundles
+
+
+def test_each_quantisation_is_a_file_of_its_own(demo: Project) -> None:
+    for model in ("synthetic-llava-nano", "synthetic-llava-mini"):
+        for quantisation in ("Q4_0", "Q8_0"):
+            check_type(demo.path / f"results/weights/{model}/model-{quantisation}.gguf", quantisation)
 
 
 def test_the_tables_have_their_columns_and_every_cell(demo: Project) -> None:

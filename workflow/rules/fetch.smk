@@ -2,6 +2,9 @@
 
 results/sources/<framework>-<version>.tar.gz
 results/weights/<model>/{model,mmproj}-f16.gguf
+
+What tells two outputs of a rule with `cache:` apart must be among its parameters: the between-workflow cache knows
+an output by the rule's code, parameters and inputs, and not by its wildcards.
 """
 
 
@@ -26,6 +29,7 @@ rule synthesise_weights:
         "results/logs/synthesise_weights.{model}.{role}.log",
     cache: "omit-software"
     params:
+        role="{role}",
         preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
         sha256=weights_sha256,
         code=code_hash("weights"),

@@ -16,6 +16,7 @@ rule quantise_model:
     cache: "omit-software"
     threads: 2
     params:
+        quantisation="{quantisation}",
         quantiser=lambda wildcards: STUDY.models[wildcards.model]["quantiser"],
     script:
         "../scripts/quantise_model.py"

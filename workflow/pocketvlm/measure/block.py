@@ -15,7 +15,7 @@ from pocketvlm.devices import open_device
 from pocketvlm.devices.base import Device
 from pocketvlm.devices.identify import identify
 from pocketvlm.devices.locks import device_lock, host_lock
-from pocketvlm.errors import DeviceError
+from pocketvlm.errors import DeviceError, IntegrityError
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
 from pocketvlm.measure.plan import PlannedRun, plan
 from pocketvlm.measure.runner import Runner
@@ -121,6 +121,7 @@ def measure_block(
     """
     store = RawStore(results / "raw")
     jobs = {cell.cell: cell_job(cell, identity, probe) for cell in cells}
+    _refuse_twins(jobs)
     if again:
         for job in jobs.values():
             store.set_aside(job.key)
@@ -131,6 +132,19 @@ def measure_block(
     else:
         log.info("all %d runs are in the raw store already: nothing to measure", protocol.repeats * len(jobs))
     write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store))
+
+
+def _refuse_twins(jobs: Mapping[str, Job]) -> None:
+    """Raise when two cells would share their runs: they differ in name only, so one of their files is wrong."""
+    by_key: dict[str, str] = {}
+    for cell, job in jobs.items():
+        if twin := by_key.get(job.key):
+            raise IntegrityError(
+                f"the cells {twin} and {cell} are made of the same bytes",
+                where=job.argv[0],
+                do="Compare their weights and settings; remove the file that is not what its name says",
+            )
+        by_key[job.key] = cell
 
 
 def _counted(store: RawStore, job: Job) -> list[StoredRun]:
