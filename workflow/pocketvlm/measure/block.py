@@ -135,7 +135,7 @@ def measure_block(
 
 
 def _refuse_twins(jobs: Mapping[str, Job]) -> None:
-    """Raise when two cells would share their runs: they differ in name only, so one of their files is wrong."""
+    """Raise when two cells would share their runs: only their names differ, so a file is wrong."""
     by_key: dict[str, str] = {}
     for cell, job in jobs.items():
         if twin := by_key.get(job.key):
