@@ -169,8 +169,8 @@ def test_handlers_and_signals_are_given_back() -> None:
     ) == before
 
 
-def test_config_errors_print_key_and_fix_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, under_test.config_errors():
+def test_plain_errors_print_key_and_fix_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, under_test.plain_errors():
         raise ConfigError(
             "the key 'modle' is not known", where="demo.yaml: cells.0", do="Did you mean model?"
         )

@@ -24,9 +24,9 @@ SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 SNAKEFILE = """\
 from pocketvlm.errors import ConfigError
-from pocketvlm.stage import clear_failures, config_errors, report_failures
+from pocketvlm.stage import clear_failures, plain_errors, report_failures
 
-with config_errors():
+with plain_errors():
     if config.get("mistake"):
         raise ConfigError("the key 'modle' is not known", where="demo.yaml: cells.0", do="Use model")
 

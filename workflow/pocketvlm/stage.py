@@ -183,8 +183,8 @@ def report_failures(results: str | os.PathLike[str] = RESULTS) -> None:
 
 
 @contextlib.contextmanager
-def config_errors() -> Iterator[None]:
-    """Let a ConfigError raised while the Snakefile is read end the workflow with its key and fix alone.
+def plain_errors() -> Iterator[None]:
+    """Let an error outside a job end the workflow with what happened and what to do, and nothing else.
 
     Snakemake's own WorkflowError would add the frames of the Snakefile, which say nothing to the person.
 
@@ -193,8 +193,9 @@ def config_errors() -> Iterator[None]:
     """
     try:
         yield
-    except ConfigError as error:
-        print(f"Configuration error: {clean(error, LONG, lines=True)}", file=sys.stderr)
+    except PocketvlmError as error:
+        kind = "Configuration error: " if isinstance(error, ConfigError) else ""
+        print(f"{kind}{clean(error, LONG, lines=True)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

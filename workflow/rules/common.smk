@@ -1,6 +1,8 @@
 """What the rules share: the resolved experiment, wildcard constraints, and which files belong to what."""
 
 import os
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
 from pocketvlm import stage
@@ -10,37 +12,44 @@ from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
 from pocketvlm.provision import cache
 
-with stage.config_errors():
+with stage.plain_errors():
     STUDY = study.load(config)
+    HOST = host_target()
+    CACHE = cache.cache_root() / "outputs"
 
 EXPERIMENT = f"results/{STUDY.name}"
 RAW = "results/raw"
+WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
-HOST = host_target()
 
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
-OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(cache.cache_root() / "outputs")))
+OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(CACHE)))
 if workflow.is_main_process:
     cache.prepare(OUTPUT_CACHE, Path("results"))
 
 
+def one_of(names):
+    """A pattern that matches these names and nothing else."""
+    return "|".join(re.escape(name) for name in names)
+
+
 wildcard_constraints:
-    framework="|".join(STUDY.frameworks),
+    framework=one_of(STUDY.frameworks),
     version=r"[0-9A-Za-z.+]+",
     backend="[a-z]+",
     target="[a-z0-9_]+(-[a-z0-9_]+)+",
-    model="|".join(STUDY.models),
+    model=one_of(STUDY.models),
     role="model|mmproj",
     quantisation="[A-Z0-9_]+",
-    device="|".join(DEVICES),
-    cell="|".join(CELLS),
+    device=one_of(DEVICES),
+    cell=one_of(CELLS),
 
 
 def begin():
-    """Take the working directory for this workflow (released by the kernel) and forget old failures."""
-    global WORKDIR_LOCK
-    WORKDIR_LOCK = workdir_lock(Path.cwd())
+    """Hold the working directory until this process ends, and forget the failures of earlier starts."""
+    with stage.plain_errors():
+        WORKDIR.enter_context(workdir_lock(Path.cwd()))
     stage.clear_failures()
 
 

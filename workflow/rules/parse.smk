@@ -3,6 +3,12 @@
 results/<experiment>/records/<device>/*.parquet
 """
 
+# The library code that shapes the records.
+PARSING = [
+    "frameworks",
+    *[f"analyse/{name}.py" for name in ("parse", "raw", "phases", "energy", "metrics", "sensors", "records")],
+]
+
 
 rule parse_block:
     """The runs of a block as tables, one row a phase, a sample, a metric."""
@@ -19,6 +25,6 @@ rule parse_block:
         f"results/logs/{STUDY.name}.parse_block.{{device}}.log",
     params:
         raw=RAW,
-        code=code_hash("analyse", "frameworks"),
+        code=code_hash(*PARSING),
     script:
         "../scripts/parse_block.py"
