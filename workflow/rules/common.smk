@@ -25,6 +25,8 @@ CELLS = {cell.id: cell for cell in STUDY.cells}
 
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
 OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(CACHE)))
+# The library that draws would keep its font list in the home folder.
+os.environ.setdefault("MPLCONFIGDIR", str(cache.cache_root() / "matplotlib"))
 if workflow.is_main_process:
     cache.prepare(OUTPUT_CACHE, Path("results"))
 

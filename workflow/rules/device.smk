@@ -14,5 +14,6 @@ rule identify_device:
         "results/logs/identify_device.{device}.log",
     params:
         device=device_config,
+        code=code_hash("devices/identify.py", "devices/sensors.py"),
     script:
         "../scripts/identify_device.py"

@@ -17,6 +17,7 @@ rule quantise_model:
     threads: 2
     params:
         quantisation="{quantisation}",
+        code=code_hash("weights/quantise.py"),
         quantiser=lambda wildcards: STUDY.models[wildcards.model]["quantiser"],
     script:
         "../scripts/quantise_model.py"

@@ -9,7 +9,7 @@ from pocketvlm.weights.quantise import quantise
 with stage(snakemake):
     destination = Path(snakemake.output[0])
     quantise(
-        Path(snakemake.input.bundle) / "bin" / "llama-quantize",
+        Path(snakemake.input.bundle) / snakemake.params.quantiser["program"],
         Path(snakemake.input.weights),
         destination,
         snakemake.wildcards.quantisation,

@@ -84,8 +84,8 @@ def hold(config: Mapping[str, Any], results: Path) -> Iterator[Device]:
     """
     with ExitStack() as stack:
         if config["host_cores"]:
-            stack.enter_context(host_lock())
-        stack.enter_context(device_lock(config["id"]))
+            stack.enter_context(host_lock(report=log.info))
+        stack.enter_context(device_lock(config["id"], report=log.info))
         yield stack.enter_context(open_device(config, results=results))
 
 
@@ -122,13 +122,16 @@ def measure_block(
     store = RawStore(results / "raw")
     jobs = {cell.cell: cell_job(cell, identity, probe) for cell in cells}
     _refuse_twins(jobs)
-    if again:
-        for job in jobs.values():
-            store.set_aside(job.key)
-    missing = {cell: max(0, protocol.repeats - len(_counted(store, job))) for cell, job in jobs.items()}
-    planned = plan(missing, warmups=protocol.warmups, seed=protocol.order_seed)
-    if planned:
-        _measure(planned, jobs, device_config, identity, probe, protocol, results)
+    if again or _lacking(jobs, protocol, store):
+        with hold(device_config, results) as device:
+            _check_identity(device, device_config, identity)
+            if again:
+                for job in jobs.values():
+                    store.set_aside(job.key)
+            # Counted once more: whoever held the device until now may have added runs.
+            if planned := _lacking(jobs, protocol, store):
+                runner = Runner(device, identity, probe, protocol.deadline_s, store, results / "failed")
+                _measure(planned, jobs, idle_job(identity, probe, protocol.idle_s), runner)
     else:
         log.info("all %d runs are in the raw store already: nothing to measure", protocol.repeats * len(jobs))
     write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store))
@@ -154,41 +157,34 @@ def _counted(store: RawStore, job: Job) -> list[StoredRun]:
     return runs
 
 
-def _measure(
-    planned: Sequence[PlannedRun],
-    jobs: Mapping[str, Job],
-    device_config: Mapping[str, Any],
-    identity: Mapping[str, Any],
-    probe: Path,
-    protocol: Protocol,
-    results: Path,
-) -> None:
-    idle = idle_job(identity, probe, protocol.idle_s)
-    with hold(device_config, results) as device:
-        _check_identity(device, device_config, identity)
-        runner = Runner(
-            device, identity, probe, protocol.deadline_s, RawStore(results / "raw"), results / "failed"
-        )
-        runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
-        block = f"{_now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
-        baseline: str | None = None
-        for number, run in enumerate(planned, start=1):
-            job = jobs[run.cell] if run.cell else idle
-            what = run.cell or f"idle for {protocol.idle_s} s"
-            log.info("run %d of %d, %s: %s", number, len(planned), run.role, what)
-            meta = {
-                "role": run.role,
-                "block": block,
-                "idle": baseline,
-                "round": run.round,
-                "position": run.position,
-                "argv": list(job.argv),
-                "started": f"{_now():%Y-%m-%dT%H:%M:%SZ}",
-            }
-            stored = runner.run(job, meta, what)
-            if run.role == "idle":
-                baseline = stored.name
-            log.info("run %d of %d done in %.1f s: %s", number, len(planned), _seconds(stored), stored.name)
+def _lacking(jobs: Mapping[str, Job], protocol: Protocol, store: RawStore) -> list[PlannedRun]:
+    """Plan the runs that the store lacks; empty when it has all."""
+    missing = {cell: max(0, protocol.repeats - len(_counted(store, job))) for cell, job in jobs.items()}
+    return plan(missing, warmups=protocol.warmups, seed=protocol.order_seed)
+
+
+def _measure(planned: Sequence[PlannedRun], jobs: Mapping[str, Job], idle: Job, runner: Runner) -> None:
+    """Make the planned runs one after the other; each is in the store as soon as it is done."""
+    runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
+    block = f"{_now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+    baseline: str | None = None
+    for number, run in enumerate(planned, start=1):
+        job = jobs[run.cell] if run.cell else idle
+        what = run.cell or "idle"
+        log.info("run %d of %d, %s: %s", number, len(planned), run.role, what)
+        meta = {
+            "role": run.role,
+            "block": block,
+            "idle": baseline,
+            "round": run.round,
+            "position": run.position,
+            "argv": list(job.argv),
+            "started": f"{_now():%Y-%m-%dT%H:%M:%SZ}",
+        }
+        stored = runner.run(job, meta, what)
+        if run.role == "idle":
+            baseline = stored.name
+        log.info("run %d of %d done in %.1f s: %s", number, len(planned), _seconds(stored), stored.name)
 
 
 def _check_identity(device: Device, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

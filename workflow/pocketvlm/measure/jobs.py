@@ -82,7 +82,7 @@ def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
         "environment": {},
-        "settings": dict(cell.settings),
+        "settings": adapter.resolve_settings(cell.settings),
     }
     return Job(tuple(argv), files, key_inputs)
 

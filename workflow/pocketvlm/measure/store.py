@@ -141,7 +141,7 @@ class RawStore:
                 raise IntegrityError(
                     f"{name} of run {run.name} has sha256 {actual}, expected {expected['sha256']}",
                     where=str(path),
-                    do="Restore the file, or remove the run's folder so that it is measured again",
+                    do="Restore it, or remove the run's folder and run again with --forcerun measure_block",
                 )
 
     def keep_failed(self, draft: Path, key_inputs: Mapping[str, Any], failed: Path) -> Path:
