@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from pocketvlm.analyse import figures
-from pocketvlm.analyse.figures import bars, dots, labels, palette, series, style, timeline
+from pocketvlm.analyse.figures import bars, dots, labels, palette, reasons, series, style, timeline
 from pocketvlm.errors import PocketvlmError
 from pocketvlm.provenance import read_json
 from tests.drawn_report import both, draw_all
@@ -231,3 +234,114 @@ def test_text_on_a_bar_is_legible() -> None:
     for colour in palette.PHASE_COLOURS.values():
         bright = lab(colour, np.eye(3))[0]
         assert palette.text_on(colour) == ("#000000" if bright > 50 else "#ffffff"), colour
+
+
+def test_reasons_are_told_once_with_the_range_of_their_numbers() -> None:
+    assert reasons.condensed(
+        ["51.5 ms of policy0, 100 are needed", "no node", "49 ms of policy0, 100 are needed"]
+    ) == [
+        "49 to 51.5 ms of policy0, 100 are needed",
+        "no node",
+    ]
+    assert len(reasons.condensed(["a 0.3.16 b", "a 0.3.9 b", "/sys/class/kgsl/3", "/sys/class/kgsl/4"])) == 4
+    assert reasons.condensed_gate("1 of 5 runs: 51 ms; 3 of 5 runs: no node; 1 of 5 runs: 54 ms") == (
+        "2 of 5 runs: 51 to 54 ms; 3 of 5 runs: no node"
+    )
+    assert reasons.condensed_gate("llama.cpp printed 2; and no more") == "llama.cpp printed 2; and no more"
+    assert reasons.condensed_gate("") == ""
+
+
+def test_components_that_lack_for_one_reason_share_it() -> None:
+    lacking = [("temperature", one, f"no zone of a {one} under /sys") for one in ("cpu", "gpu", "skin")]
+    lacking += [
+        ("power", "battery", "no battery under /sys"),
+        ("current", "battery", "no battery under /sys"),
+    ]
+    names = ("quantity", "component", "reason")
+    identity = {"missing": [dict(zip(names, row, strict=True)) for row in lacking]}
+    assert reasons.missing_text(identity, "temperature") == "no zone of a cpu, gpu or skin under /sys"
+    assert reasons.missing_text(identity, "power", "current") == "no battery under /sys"
+    assert reasons.missing_text(identity, "gpu_busy") == ""
+    assert [row[0] for row in reasons.missing(identity)] == ["temperature", "power", "current"]
+
+
+def with_classes(runs: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Return runs whose temperatures on the phone come in these classes."""
+    heat = runs["metric"].isin(["temperature_max.cpu", "temperature_rise.cpu"]) & (runs["device"] != "local")
+    stems = runs["metric"].str.split(".").str[0]
+    more = [runs[heat].assign(metric=stems[heat] + f".{name}") for name in classes]
+    return pd.concat([runs[~runs["metric"].str.startswith("temperature_")], *more], ignore_index=True)
+
+
+def boxes(svg_figure: Figure) -> list[tuple[str, Bbox]]:
+    """Return every text of a laid out figure with its box in pixels."""
+    hidden = set()
+    for axes in svg_figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            located = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+            hidden |= {label for at, label in located if not low - 1e-9 <= at <= high + 1e-9}
+            if not axes.axison:
+                hidden |= set(axis.get_ticklabels())
+    found = [text for text in svg_figure.findobj(Text) if isinstance(text, Text) and text not in hidden]
+    return [
+        (text.get_text(), text.get_window_extent())
+        for text in found
+        if text.get_text().strip() and text.get_visible()
+    ]
+
+
+def test_no_text_overlaps_or_leaves_the_figure_with_many_classes_and_long_reasons(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, summary, cells = pd.read_parquet(study.runs), pd.read_csv(study.cells_csv), cells_of(study)
+    many = with_classes(runs, ["battery", "cpu", "gpu", "npu", "other", "pmic", "skin"])
+    here = many["device"] == "local"
+    many.loc[here & many["value"].isna(), "reason"] = "no such node under /sys/class/of_this_kind " * 12
+    kept: list[Figure] = []
+    save = style.save
+
+    def keep(drawn: Figure, *arguments: object, **named: object) -> None:
+        save(drawn, *arguments, **named)  # type: ignore[arg-type]
+        drawn.draw_without_rendering()
+        kept.append(drawn)
+
+    monkeypatch.setattr(style, "save", keep)
+    figures.draw_energy(many, summary, cells, both(tmp_path, "energy"))
+    figures.draw_throughput(many, summary, cells, both(tmp_path, "throughput"))
+    figures.draw_phases(summary, cells, both(tmp_path, "phases"))
+    local = next(cell for cell in cells if cell["device"] == "local")
+    identity = read_json(study.identities["local"])
+    for entry in identity["missing"]:
+        entry["reason"] = "no such node under /sys/class/of_this_kind " * 8
+    records = study.records["local"]
+    samples_read, phases = (pd.read_parquet(records / f"{name}.parquet") for name in ("samples", "phases"))
+    figures.draw_timeline(samples_read, phases, runs, local, identity, both(tmp_path, "timeline"))
+    for drawn in kept:
+        width, height = drawn.get_size_inches() * drawn.dpi
+        told = boxes(drawn)
+        for text, box in told:
+            assert box.y0 >= -1, text
+            assert box.y1 <= height + 1, text
+            assert box.x0 >= -1, text
+            assert box.x1 <= width + 1, text
+        for (one, a), (two, b) in itertools.combinations(told, 2):
+            across = min(a.x1, b.x1) - max(a.x0, b.x0)
+            down = min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert across < 2 or down < 2, (one, two)
+    text = words((tmp_path / "energy.svg").read_text())
+    assert "Temperatures in the tables only: npu, other, pmic" in text
+    assert text.count("battery") == 4
+
+
+def test_a_withheld_lane_says_so(study: Study, tmp_path: Path) -> None:
+    runs, summary, cells = pd.read_parquet(study.runs), pd.read_csv(study.cells_csv), cells_of(study)
+    one = (
+        (runs["metric"] == "tokens_per_second")
+        & (runs["phase"] == "text_prefill")
+        & (runs["device"] == "local")
+    )
+    runs.loc[one, "gate"] = "too short"
+    figures.draw_throughput(runs, summary, cells, [tmp_path / "x.svg"])
+    assert words((tmp_path / "x.svg").read_text()).count("withheld") == 2
+    assert "withheld" not in words(figure(study, "throughput"))

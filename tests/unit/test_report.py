@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketvlm.analyse.figures import palette
-from pocketvlm.analyse.report import data, inline, numbers, origin, page
+from pocketvlm.analyse.report import data, gaps, inline, numbers, origin, page
 from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import read_json
 from tests.drawn_report import TEMPLATES, draw_all, render_report
@@ -156,9 +156,49 @@ def test_reasons_that_differ_in_their_count_only_are_one() -> None:
             "value": float("nan"),
         }
     )
-    found = {entry.reason: entry for entry in data.absent(runs)}
+    found = {entry.reason: entry for entry in gaps.absent(runs)}
     assert set(found) == {"1 to 3 samples in the phase, 5 are needed", "no node"}
-    assert found["1 to 3 samples in the phase, 5 are needed"].metrics == ("power (load, other)",)
+    assert found["1 to 3 samples in the phase, 5 are needed"].metrics == (
+        gaps.Metrics("load, other", ("power",), ("power",)),
+    )
+
+
+def test_gates_that_differ_in_their_numbers_only_are_one_with_every_run_in_full(study: Study) -> None:
+    cells = read_json(study.cells_json)["cells"]
+    summary, runs = pd.read_csv(study.cells_csv), pd.read_parquet(study.runs).assign(gate="")
+    phone = runs["device"] == "emulated-phone"
+    own = sorted(set(runs[phone]["run"]))
+    heat = runs[phone & (runs["phase"] == "other")].iloc[0].to_dict()
+    more = [{**heat, "metric": f"temperature_max.{i}", "run": own[0], "value": 1.0} for i in range(5)]
+    runs = pd.concat([runs, pd.DataFrame(more)], ignore_index=True)
+    other = (runs["device"] == "emulated-phone") & (runs["phase"] == "other")
+    runs.loc[other, "gate"] = runs.loc[other, "run"].map(
+        {run: f"it lasted {51.65 + i} ms, 100 ms are needed" for i, run in enumerate(own)}
+    )
+    found = gaps.withheld(data.cell_data(cells, summary, runs), runs)
+    assert [entry.gate for entry in found] == ["it lasted 51.65 to 52.65 ms, 100 ms are needed"]
+    (metrics,) = found[0].metrics
+    assert metrics.phases == "other"
+    assert "temperature_max.* (6)" in metrics.short
+    assert {"temperature_max.0", "temperature_max.4"} <= set(metrics.full)
+    ((cell, closed),) = found[0].cells
+    assert cell.cell["device"] == "emulated-phone"
+    assert {one.run: one.gates for one in closed} == {
+        run: (f"it lasted {51.65 + i} ms, 100 ms are needed",) for i, run in enumerate(own)
+    }
+
+
+def test_a_headline_without_any_thermal_zone_says_so(study: Study) -> None:
+    cells = read_json(study.cells_json)["cells"]
+    summary, runs = pd.read_csv(study.cells_csv), pd.read_parquet(study.runs)
+    for table in (summary, runs):
+        local = (table["device"] == "local") & (table["metric"] == "temperature_max.cpu")
+        table.loc[local, "metric"] = "temperature_max"
+    shown = data.cell_data(cells, summary, runs)[-1]
+    place = [column.metric for column in data.COLUMNS].index("temperature_max.cpu")
+    assert shown.cell["device"] == "local"
+    assert shown.headline[place].n == 0
+    assert "thermal zone" in shown.headline[place].reason
 
 
 def test_a_changed_run_is_refused(tmp_path: Path) -> None:

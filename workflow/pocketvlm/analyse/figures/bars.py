@@ -62,10 +62,10 @@ def draw_phases(
     """
     grouped = labels.by_device(cells)
     names = labels.short_labels(cells)
-    rows = [len(mine) for mine in grouped.values()]
+    heights = [0.12 + 0.37 * len(mine) for mine in grouped.values()]
     said: list[str] = []
-    with style.canvas(1.15 + sum(0.8 + 0.36 * n for n in rows)) as figure:
-        grid = figure.subplots(len(grouped), 1, height_ratios=[0.6 + n for n in rows], squeeze=False)[:, 0]
+    with style.canvas() as figure:
+        grid = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
         seen: set[str] = set()
         for axes, (device, mine) in zip(grid, grouped.items(), strict=True):
             medians = {str(cell["cell"]): phase_medians(summary, str(cell["cell"])) for cell in mine}
@@ -99,7 +99,9 @@ def draw_phases(
             ncols=3,
             handlelength=1.0,
         )
-        style.head(figure, "Median duration by phase", labels.tags(cells))
+        style.finish(
+            figure, "Median duration by phase", labels.tags(cells), list(zip(grid, heights, strict=True))
+        )
         style.save(
             figure,
             destinations,

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
-from pocketvlm.analyse.figures import labels, palette, style
+from pocketvlm.analyse.figures import labels, palette, reasons, style
 
 
 @dataclass(frozen=True)
@@ -32,23 +31,26 @@ PREFILL = (
 )
 PER_RUN = (
     Quantity("run", "energy", "gross", palette.GROSS),
-    Quantity("run", "energy_net", "net of idle", palette.NET),
+    Quantity("run", "energy_net", "net", palette.NET),
 )
 PER_TOKEN = (
     Quantity("decode", "energy_per_token", "gross", palette.GROSS),
-    Quantity("decode", "energy_net_per_token", "net of idle", palette.NET),
+    Quantity("decode", "energy_net_per_token", "net", palette.NET),
 )
 
 
-def _temperatures(runs: pd.DataFrame, metric: str) -> tuple[Quantity, ...]:
-    """Return one quantity a temperature class that has a value in a whole run."""
+def _classes(runs: pd.DataFrame, metric: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the temperature classes with a value in a whole run: those to draw, and those left out."""
     wanted = runs[
         (runs["phase"] == "run") & runs["metric"].str.startswith(f"{metric}.") & runs["value"].notna()
     ]
-    classes = sorted({str(name).split(".", 1)[1] for name in wanted["metric"]})
+    return palette.shown_classes(str(name).split(".", 1)[1] for name in wanted["metric"])
+
+
+def _temperatures(runs: pd.DataFrame, metric: str) -> tuple[Quantity, ...]:
     return tuple(
         Quantity("run", f"{metric}.{one}", one, palette.COMPONENT_COLOURS.get(one, palette.OTHER_COMPONENT))
-        for one in classes
+        for one in _classes(runs, metric)[0]
     )
 
 
@@ -59,7 +61,7 @@ def _why(runs: pd.DataFrame, quantities: Sequence[Quantity], metric: str) -> str
     if mine.empty:
         mine = runs[(runs["phase"] == "run") & runs["metric"].str.startswith(metric)]
     told = [str(text) for text in (*mine["reason"].fillna(""), *mine["gate"].fillna("")) if str(text)]
-    return "; ".join(sorted(set(told))) or "nothing was recorded"
+    return "; ".join(reasons.condensed(sorted(set(told)))) or "nothing was recorded"
 
 
 def _spread(count: int, height: float) -> np.ndarray:
@@ -80,7 +82,8 @@ def draw_points(
     """
     names = labels.short_labels(cells)
     said: list[str] = []
-    lane = 0.76 / len(quantities)
+    empty: list[tuple[float, Quantity]] = []
+    lane = LANES / len(quantities)
     for i, cell in enumerate(cells):
         for j, quantity in enumerate(quantities):
             chosen = (
@@ -90,9 +93,10 @@ def draw_points(
                 & (runs["gate"].fillna("") == "")
             )
             values = runs[chosen].sort_values("run")["value"].dropna().to_numpy(dtype=float)
-            if not len(values):
-                continue
             y = i + (j - (len(quantities) - 1) / 2) * lane
+            if not len(values):
+                empty.append((y, quantity))
+                continue
             axes.plot(
                 values,
                 y + _spread(len(values), 0.3 * lane),
@@ -126,14 +130,37 @@ def draw_points(
     axes.locator_params(axis="x", nbins=4)
     axes.grid(axis="y", visible=False)
     style.tidy(axes)
+    for y, quantity in empty:
+        known = (
+            (runs["phase"] == quantity.phase) & (runs["metric"] == quantity.metric) & runs["value"].notna()
+        )
+        word = "withheld" if known.any() else "not available"
+        axes.text(0.02, y, word, transform=axes.get_yaxis_transform(), **_LANE)
     if len(quantities) > 1:
-        handles = [
-            Line2D([], [], linestyle="none", marker="o", markersize=4, color=q.colour, label=q.name)
-            for q in quantities
-        ]
-        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=3, borderpad=0,
-                    handletextpad=0.1, columnspacing=0.7)  # fmt: skip
+        _name_lanes(axes, len(cells), quantities, lane)
     return said
+
+
+LANES = 0.8
+"""Share of a cell's height that its lanes take: the rest keeps cells apart."""
+
+_LANE: Any = {"va": "center", "size": 7, "style": "italic", "alpha": 0.85}
+
+
+def _name_lanes(axes: Axes, cells: int, quantities: Sequence[Quantity], lane: float) -> None:
+    """Write each quantity's name beside its lane: nothing has to be matched by colour."""
+    for i in range(cells):
+        for j, quantity in enumerate(quantities):
+            axes.annotate(
+                quantity.name,
+                (1, i + (j - (len(quantities) - 1) / 2) * lane),
+                (3, 0),
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points",
+                va="center",
+                size=7,
+                alpha=0.9,
+            )
 
 
 def _draw_grid(
@@ -151,47 +178,59 @@ def _draw_grid(
         device: [row for row in rows if any(_has(runs, mine, _quantities(key, runs)) for _, key in row)]
         for device, mine in grouped.items()
     }
-    heights: list[float] = []
-    for device, mine in grouped.items():
-        heights.append(0.44 + 0.15 * style.wrap(labels.shared_text(mine), 84).count("\n"))
-        heights += [0.62 + 0.42 * len(mine)] * len(present[device]) or [0.45]
     said: list[str] = []
-    with style.canvas(0.75 + sum(heights)) as figure:
-        grid = figure.subplots(len(heights), 2, height_ratios=heights, squeeze=False)
-        at = 0
+    heights: list[float] = []
+    with style.canvas() as figure:
+        count = sum(1 + (len(mine) or 1) for mine in present.values())
+        grid = iter(figure.subplots(count, 2, squeeze=False))
+        tops: list[Axes] = []
+
+        def next_row() -> Sequence[Axes]:
+            pair: Sequence[Axes] = next(grid)
+            tops.append(pair[0])
+            return pair
+
         for device, mine in grouped.items():
-            _band(grid[at], device, labels.shared_text(mine))
-            at += 1
+            of_device = runs[runs["device"] == device]
+            detail = labels.shared_text(mine)
+            left_out = sorted(
+                {one for row in rows for _, key in row if key in HEAT for one in _classes(of_device, key)[1]}
+            )
+            if left_out:
+                detail += f"\nTemperatures in the tables only: {', '.join(left_out)}"
+            heights.append(_band(next_row(), device, detail))
             if not present[device]:
-                of_device = runs[runs["device"] == device]
-                reasons = {
-                    key: _why(of_device, _quantities(key, runs), key) for row in rows for _, key in row
-                }
-                text = "Not exposed by this device: " + "; ".join(dict.fromkeys(reasons.values())) + "."
-                for axes in grid[at]:
-                    axes.set_axis_off()
-                style.explain(grid[at][0], text)
-                at += 1
-                continue
+                why = {key: _why(of_device, _quantities(key, runs), key) for row in rows for _, key in row}
+                pair = next_row()
+                pair[1].set_axis_off()
+                text = "; ".join(dict.fromkeys(why.values()))
+                heights.append(style.explain(pair[0], f"Not exposed by this device: {text}."))
             for row in present[device]:
-                for axes, (panel, key) in zip(grid[at], row, strict=True):
-                    of_device = runs[runs["device"] == device]
+                pair = next_row()
+                needed = 0.0
+                for axes, (panel, key) in zip(pair, row, strict=True):
                     quantities = _quantities(key, of_device)
                     drawn = draw_points(axes, of_device, summary, mine, quantities) if quantities else []
-                    if not drawn:
-                        style.explain(axes, f"Not available: {_why(of_device, quantities, key)}", width=34)
-                    axes.set_title(panel, pad=14 if len(quantities) > 1 and drawn else 4)
-                    left = axes is grid[at][0]
-                    ticks = [names[str(cell["cell"])] for cell in mine] if left else [""] * len(mine)
-                    if drawn:
-                        axes.set_yticks(range(len(mine)), ticks)
+                    axes.set_title(panel, pad=4)
                     said += [f"{device}, {panel}: {text}" for text in drawn]
-                at += 1
+                    if not drawn:
+                        why_not = f"Not available: {_why(of_device, quantities, key)}"
+                        needed = max(needed, style.explain(axes, why_not, width=34))
+                        continue
+                    needed = max(needed, len(mine) * (0.12 + max(0.3, 0.135 * len(quantities))))
+                    ticks = [names[str(cell["cell"])] for cell in mine]
+                    axes.set_yticks(range(len(mine)), ticks if axes is pair[0] else [""] * len(mine))
+                heights.append(needed)
         subtitle = "Point: a run; bar: median; line: its interval; axes may not start at 0"
-        style.head(figure, title, labels.tags(cells), subtitle=subtitle)
+        style.finish(
+            figure, title, labels.tags(cells), list(zip(tops, heights, strict=True)), subtitle=subtitle
+        )
         style.save(
             figure, destinations, title=title, description=". ".join(said) + "." if said else "No values."
         )
+
+
+HEAT = ("temperature_max", "temperature_rise")
 
 
 def _quantities(key: str, runs: pd.DataFrame) -> tuple[Quantity, ...]:
@@ -206,13 +245,14 @@ def _has(runs: pd.DataFrame, cells: Sequence[Mapping[str, Any]], quantities: Seq
     return any((quantity.phase, quantity.metric) in pairs for quantity in quantities)
 
 
-def _band(pair: Sequence[Axes], device: str, detail: str) -> None:
-    """Turn a row of the grid into a heading over its whole width."""
+def _band(pair: Sequence[Axes], device: str, detail: str) -> float:
+    """Turn a row of the grid into a heading over its whole width; return the height that it needs."""
     for axes in pair:
         axes.set_axis_off()
+    lines = "\n".join(style.wrap(line, 84) for line in detail.split("\n"))
     pair[0].text(0, 1, device, transform=pair[0].transAxes, weight="bold", va="top", in_layout=False)
     pair[0].annotate(
-        style.wrap(detail, 84),
+        lines,
         (0, 1),
         (0, -style.LINE - 1),
         xycoords="axes fraction",
@@ -222,6 +262,7 @@ def _band(pair: Sequence[Axes], device: str, detail: str) -> None:
         alpha=0.85,
         in_layout=False,
     )
+    return style.height_of(lines) + style.LINE / 72
 
 
 def draw_throughput(

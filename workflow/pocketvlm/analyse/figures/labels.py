@@ -52,9 +52,3 @@ def shared_text(cells: Sequence[Cell]) -> str:
     same = [str(cells[0][axis]) if len({str(cell[axis]) for cell in cells}) == 1 else "" for axis in AXES]
     runtime = " ".join(part for part in same[:3] if part)
     return ", ".join(part for part in (runtime, *same[3:]) if part)
-
-
-def missing_reason(identity: Mapping[str, Any], *quantities: str) -> str:
-    """Return why a device exposes none of these quantities; empty when its identity does not say."""
-    reasons = [str(entry["reason"]) for entry in identity["missing"] if entry["quantity"] in quantities]
-    return "; ".join(dict.fromkeys(reasons))

@@ -6,6 +6,8 @@ text phases blue, image phases orange to red, what is neither grey. Lines have c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
 PHASE_COLOURS = {
@@ -36,10 +38,30 @@ WARN = "#b3261e"
 GREEN = "#009e73"
 PURPLE = "#c260a0"
 
-COMPONENT_COLOURS = {"cpu": INK, "gpu": GREEN, "battery": PURPLE, "npu": "#8a6d00", "skin": "#7a86ff"}
+COMPONENT_COLOURS = {
+    "cpu": INK,
+    "gpu": GREEN,
+    "battery": PURPLE,
+    "npu": "#8a6d00",
+    "skin": "#7a86ff",
+    "pmic": "#d1691f",
+}
 """Lines of a component: of its utilisation and of its temperature."""
 
 OTHER_COMPONENT = "#8a8f98"
+
+MAIN_CLASSES = ("cpu", "gpu", "skin", "battery")
+"""Temperature classes that are drawn first where a device has more than MOST_CLASSES."""
+
+MOST_CLASSES = 4
+"""More lines of temperature in one panel are no longer read."""
+
+
+def shown_classes(classes: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which temperature classes are drawn, and which are left to the tables."""
+    found = sorted(set(classes), key=lambda one: (*(one != main for main in MAIN_CLASSES), one))
+    return tuple(found[:MOST_CLASSES]), tuple(found[MOST_CLASSES:])
+
 
 GROSS, NET = PURPLE, GREEN
 """Energy with and without the idle baseline in it."""

@@ -69,10 +69,12 @@ _RC: Any = {
 
 
 @contextmanager
-def canvas(height: float) -> Iterator[Figure]:
-    """Yield an empty figure `height` inches high in the project's style, without pyplot."""
+def canvas(height: float = 4.0) -> Iterator[Figure]:
+    """Yield an empty figure in the project's style, without pyplot; `finish` sets its height in the end."""
     with sns.axes_style("ticks"), mpl.rc_context(_RC):
-        yield Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
+        figure.get_layout_engine().set(h_pad=0.06, hspace=0)  # type: ignore[union-attr,call-arg]
+        yield figure
 
 
 def tidy(axes: Axes) -> None:
@@ -82,15 +84,44 @@ def tidy(axes: Axes) -> None:
     axes.set_facecolor("none")
 
 
-def head(figure: Figure, title: str, tags: Sequence[str], *, subtitle: str = "") -> None:
-    """Write the title with the tags that the figure must carry (emulated, synthetic) in frames below it."""
-    lines = textwrap.wrap(title, 58) + (textwrap.wrap(subtitle, 76) if subtitle else [])
-    inches = float(figure.get_figheight())
+def finish(
+    figure: Figure,
+    title: str,
+    tags: Sequence[str],
+    rows: Sequence[tuple[Axes, float]],
+    *,
+    subtitle: str = "",
+) -> None:
+    """Give each row of axes its height, and the figure the height that all of it then needs, with a heading.
+
+    Args:
+        figure: everything in it is drawn.
+        title: bold, first.
+        tags: what the figure must carry (emulated, synthetic), in frames below the title.
+        rows: one of the axes of each row from the top, and its height in inches without titles and ticks.
+        subtitle: between title and tags.
+    """
+    headings = textwrap.wrap(title, 58)
+    lines = headings + (textwrap.wrap(subtitle, 76) if subtitle else [])
     used = 0.19 * len(lines) + (0.25 if tags else 0) + 0.06
+    wanted = sum(height for _, height in rows)
+    # What titles, ticks and legends take is known once they are laid out; it does not depend on the height.
+    grid = rows[0][0].get_gridspec()
+    assert grid is not None, "the axes of a figure come from subplots"
+    grid.set_height_ratios([height for _, height in rows])
+    figure.set_size_inches(WIDTH, 2 * wanted + 3)
+    figure.draw_without_rendering()
+    taken = sum(axes.get_position().height for axes, _ in rows)
+    inches = round(used + wanted + (1 - taken) * float(figure.get_figheight()), 2)
+    figure.set_size_inches(WIDTH, inches)
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - used / inches))  # type: ignore[union-attr,call-arg]
-    wrapped_title = len(textwrap.wrap(title, 58))
+    figure.draw_without_rendering()
+    # The solver's last digits differ from run to run, and with them the bytes.
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(side, 6) for side in axes.get_position().bounds])  # type: ignore[arg-type]
     for row, line in enumerate(lines):
-        bold = row < wrapped_title
+        bold = row < len(headings)
         figure.text(
             0.012,
             1 - (0.15 + 0.19 * row) / inches,
@@ -128,6 +159,11 @@ LINE = 11.0
 """Height of a line of small text in points."""
 
 
+def height_of(lines: str) -> float:
+    """Return the height of lines of small text in inches."""
+    return (lines.count("\n") + 1) * LINE / 72
+
+
 def name_device(axes: Axes, device: str, detail: str) -> None:
     """Write above axes the device in bold, and below it, smaller, what its cells have in common."""
     lines = wrap(detail, 84)
@@ -137,13 +173,14 @@ def name_device(axes: Axes, device: str, detail: str) -> None:
     )
 
 
-def explain(axes: Axes, text: str, *, width: int = 68) -> None:
-    """Turn axes into a line of text: why there is nothing to draw."""
+def explain(axes: Axes, text: str, *, width: int = 68) -> float:
+    """Turn axes into text: why there is nothing to draw. Return the height in inches that its lines need."""
     axes.set_axis_off()
+    lines = wrap(text, width)
     axes.text(
         0.0,
         1.0,
-        wrap(text, width),
+        lines,
         transform=axes.transAxes,
         va="top",
         size=8,
@@ -152,6 +189,7 @@ def explain(axes: Axes, text: str, *, width: int = 68) -> None:
         # Constrained layout would shrink the panel to make room for a text wider than it.
         in_layout=False,
     )
+    return height_of(lines)
 
 
 def phase_handles(phases: Sequence[str], *, values: Sequence[str] = ()) -> list[Artist]:

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pocketvlm.analyse.figures import labels, palette, series, style
+from pocketvlm.analyse.figures import labels, palette, reasons, series, style
 from pocketvlm.errors import PocketvlmError
 
 FAINT_RUNS = 12
 """At most so many other runs are drawn behind the median one: more become a smear and a large file."""
+
+PANEL_HEIGHT = 0.95
+"""Height of a panel with lines in inches."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ def _gpu(samples: pd.DataFrame) -> list[Line]:
 
 
 def _temperature(samples: pd.DataFrame) -> list[Line]:
+    found = series.temperatures(samples)
     return [
-        Line(name, palette.COMPONENT_COLOURS.get(name, palette.OTHER_COMPONENT), values)
-        for name, values in series.temperatures(samples).items()
+        Line(name, palette.COMPONENT_COLOURS.get(name, palette.OTHER_COMPONENT), found[name])
+        for name in palette.shown_classes(found)[0]
     ]
 
 
@@ -112,12 +116,13 @@ def _draw_panel(
             label=line.name,
         )
     if len(strong) > 1:
-        above = (0.4, 1.0 + 0.09 * strip)
+        above = (1.0, 1.0 + 0.09 * strip)
         axes.legend(
-            loc="lower left", bbox_to_anchor=above, ncols=5, borderpad=0, handlelength=1.4, columnspacing=1.0
+            loc="lower right", bbox_to_anchor=above, ncols=5, borderpad=0, handlelength=1.4, columnspacing=1.0
         )
     if panel.from_zero:
-        axes.set_ylim(bottom=0)
+        # A steady line must not lie on the upper edge.
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.12 * axes.dataLim.y1))
     else:
         low, high = axes.get_ylim()
         if high - low < 2:
@@ -157,17 +162,19 @@ def draw_timeline(
     nothing = samples.iloc[:0]
     strong = [panel.lines(by_run.get(chosen, nothing)) for panel in PANELS]
     faint = [[panel.lines(by_run.get(run, nothing)) for run in others] for panel in PANELS]
-    ratios = [1.0 if lines else 0.3 for lines in strong]
     end = max([durations[run] for run in (chosen, *others)]) / 1e3
-    with style.canvas(1.55 + 1.1 * sum(ratios) + 0.12 * len(ratios)) as figure:
-        grid = figure.subplots(len(PANELS), 1, height_ratios=ratios, squeeze=False)[:, 0]
+    hidden_classes = palette.shown_classes(series.temperatures(by_run.get(chosen, nothing)))[1]
+    with style.canvas() as figure:
+        grid = figure.subplots(len(PANELS), 1, squeeze=False)[:, 0]
         drawn = [axes for axes, lines in zip(grid, strong, strict=True) if lines]
+        heights = []
         for panel, axes, lines, behind in zip(PANELS, grid, strong, faint, strict=True):
             if not lines:
-                reason = labels.missing_reason(identity, *panel.quantities) or "no sample in this run"
-                style.explain(axes, f"Not exposed by this device: {reason}.")
+                reason = reasons.missing_text(identity, *panel.quantities) or "no sample in this run"
+                heights.append(style.explain(axes, f"Not exposed by this device: {reason}."))
                 axes.set_title(panel.title, pad=4)
                 continue
+            heights.append(PANEL_HEIGHT)
             _draw_panel(axes, panel, lines, behind, strip=axes is drawn[0])
             _shade(axes, shown, strip=axes is drawn[0])
             axes.set_xlim(0, end)
@@ -191,7 +198,10 @@ def draw_timeline(
         subtitle = (
             f"{count}; the one of median duration{behind_text}{f', {hidden} not drawn' if hidden else ''}"
         )
-        style.head(figure, name, labels.tags([cell]), subtitle=subtitle)
+        if hidden_classes:
+            subtitle += f". Temperatures in the tables only: {', '.join(hidden_classes)}"
+        rows = list(zip(grid, heights, strict=True))
+        style.finish(figure, name, labels.tags([cell]), rows, subtitle=subtitle)
         style.save(
             figure,
             destinations,

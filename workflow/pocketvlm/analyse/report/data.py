@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pocketvlm.analyse.figures import labels, palette
+from pocketvlm.analyse.figures.reasons import condensed, condensed_gate
 from pocketvlm.analyse.report.numbers import grouped, interval, interval_decimals, number, slug
 
 VALUE_LIMIT = 120_000
@@ -88,26 +88,6 @@ class CellData:
     runs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Withheld:
-    """What one gate keeps out of the tables of a cell: metrics with their phases, and the runs it closed."""
-
-    cell: CellData
-    gate: str
-    metrics: tuple[str, ...]
-    runs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Absent:
-    """What one reason leaves without a value on a device: metrics with their phases, and how many values."""
-
-    device: str
-    reason: str
-    metrics: tuple[str, ...]
-    count: int
-
-
 def _text(value: Any) -> str:
     """Return a table's text; empty for NA."""
     return "" if pd.isna(value) else str(value)
@@ -121,8 +101,8 @@ def _statistic(
     record: Record | None, row: str, reasons: Sequence[str], factor: float = 1.0, places: int | None = None
 ) -> Statistic:
     if record is None or math.isnan(float(record["median"])):
-        gate = _text(record["gate"]) if record is not None else ""
-        reason = gate or "; ".join(reasons) or "not recorded by this device or framework"
+        gate = condensed_gate(_text(record["gate"])) if record is not None else ""
+        reason = gate or "; ".join(condensed(reasons)) or "not recorded by this device or framework"
         return Statistic(row, 0, "", "", "", reason)
     median, low, high = (float(record[name]) * factor for name in _MEDIAN)
     return Statistic(row, int(record["n"]), *interval(median, low, high, places), "")
@@ -144,7 +124,8 @@ def _column_decimals(
     return found
 
 
-def _order(phase: str) -> int:
+def phase_order(phase: str) -> int:
+    """Return where a phase stands on the page: the whole run first."""
     return ("run", *palette.PHASES).index(phase)
 
 
@@ -170,6 +151,12 @@ def _values(group: pd.DataFrame, runs: Sequence[str]) -> tuple[Value, ...]:
             )
         )
     return tuple(out)
+
+
+def _row_of(rows: Mapping[tuple[str, str], Row], column: Column) -> Row | None:
+    """Return the row of a column: where no `temperature_max.cpu` is, `temperature_max` tells why."""
+    stem = column.metric.partition(".")[0]
+    return rows.get((column.phase, column.metric)) or rows.get((column.phase, stem))
 
 
 def cell_data(
@@ -210,12 +197,13 @@ def cell_data(
             record = summarised.get(pair)
             statistic = _statistic(record, row, reasons)
             shown = values if all_values or pair in wanted else ()
-            why = statistic.reason or (_text(record["gate"]) if record else "") or "; ".join(reasons)
+            gate = condensed_gate(_text(record["gate"])) if record else ""
+            why = statistic.reason or gate or "; ".join(condensed(reasons))
             rows[pair] = Row(row, *pair, str(group["unit"].iloc[0]), statistic, shown, why)
         headline = tuple(
             _statistic(
                 summarised.get((column.phase, column.metric)),
-                own.id if (own := rows.get((column.phase, column.metric))) else "",
+                own.id if (own := _row_of(rows, column)) else "",
                 [own.why] if own and own.why else [],
                 column.factor,
                 places.get((str(cell["device"]), column)),
@@ -237,59 +225,4 @@ def cell_data(
                 runs=own_runs,
             )
         )
-    return out
-
-
-def _by_metric(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Return `metric (phase, phase)` for each metric; no phases where it is all of them."""
-    out = []
-    for metric, found in rows.groupby("metric", sort=True)["phase"].unique().items():
-        listed = sorted((str(phase) for phase in found), key=_order)
-        everywhere = len(listed) == len(palette.PHASES) + 1
-        where = "" if everywhere else f" ({', '.join(palette.PHASE_LABELS[phase] for phase in listed)})"
-        out.append(f"{metric}{where}")
-    return tuple(out)
-
-
-def withheld(cells: Sequence[CellData], runs: pd.DataFrame) -> list[Withheld]:
-    """Return what gates keep out of the tables: one entry a cell and gate."""
-    gated = runs[runs["gate"].fillna("") != ""]
-    out = []
-    for data in cells:
-        mine = gated[gated["cell"] == data.cell["cell"]]
-        for gate, group in mine.groupby("gate", sort=True):
-            closed = set(group["run"].astype(str))
-            out.append(
-                Withheld(data, str(gate), _by_metric(group), tuple(run for run in data.runs if run in closed))
-            )
-    return out
-
-
-def withheld_count(runs: pd.DataFrame) -> int:
-    """Return of how many numbers (a cell, phase and metric) a gate keeps at least one run out."""
-    gated = runs[runs["gate"].fillna("") != ""]
-    return len(gated[["cell", "phase", "metric"]].drop_duplicates())
-
-
-_COUNTED = re.compile(r"(\d+) (samples .*)", re.DOTALL)
-
-
-def _merged(reasons: Sequence[str]) -> str:
-    """Return reasons that differ in the count of samples only as one."""
-    counts = sorted({int(match[1]) for reason in reasons if (match := _COUNTED.fullmatch(reason))})
-    if not counts:
-        return reasons[0]
-    ending = reasons[0].partition(" ")[2]
-    return f"{counts[0]} {ending}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} {ending}"
-
-
-def absent(runs: pd.DataFrame) -> list[Absent]:
-    """Return the reasons for missing values, one entry a device and reason."""
-    missing = runs[runs["value"].isna()]
-    reasons = missing["reason"].fillna("").replace("", "no reason recorded").astype(str)
-    missing = missing.assign(reason=reasons, kind=reasons.str.replace(_COUNTED, r"\2", regex=True))
-    out = []
-    for key, group in missing.groupby(["device", "kind"], sort=True):
-        device = str(key[0])
-        out.append(Absent(device, _merged(list(group["reason"])), _by_metric(group), len(group)))
     return out

@@ -15,8 +15,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from pocketvlm.analyse import dag
-from pocketvlm.analyse.figures import labels, palette
-from pocketvlm.analyse.report import data, numbers, raw
+from pocketvlm.analyse.figures import labels, palette, reasons
+from pocketvlm.analyse.report import data, gaps, numbers, raw
 from pocketvlm.analyse.report.inline import inline_svg
 from pocketvlm.analyse.report.origin import Origin
 from pocketvlm.errors import IntegrityError, PocketvlmError
@@ -60,7 +60,7 @@ class _Figures:
 def _describe_device(identity: Mapping[str, Any]) -> dict[str, Any]:
     periods = {name: group["period_ms"] for name, group in identity["groups"].items()}
     sensors = [{**sensor, "period_ms": periods.get(sensor["group"])} for sensor in identity["sensors"]]
-    return {**identity, "sensors": sensors}
+    return {**identity, "sensors": sensors, "missing": reasons.missing(identity)}
 
 
 def _workloads(runs: Mapping[str, raw.Run]) -> list[Mapping[str, Any]]:
@@ -168,9 +168,9 @@ def render(
         runs=listed,
         run_id=raw.run_id,
         answers={one.index: raw.read_answers(answers, one.runs) for one in cell_list},
-        withheld=data.withheld(cell_list, frame),
-        withheld_count=data.withheld_count(frame),
-        absent=data.absent(frame),
+        withheld=gaps.withheld(cell_list, frame),
+        withheld_count=gaps.withheld_count(frame),
+        absent=gaps.absent(frame),
         devices={one["id"]: one for one in (_describe_device(read_json(path)) for path in identities)},
         manifests=[read_json(path) for path in manifests],
         workloads=_workloads(listed),
