@@ -85,21 +85,22 @@ def as_0_3_36() -> tuple[list[Piece], list[Piece]]:
     return stdout_0_3_16()[5:], [*lines, (4_000_100, timing)]
 
 
+SENSOR_FIELDS = ("name", "group", "path", "quantity", "component", "unit", "scale", "kind")
 IDENTITY: dict[str, Any] = {
     "format": 1,
     "id": "bench",
     "kind": "local",
     "groups": {"cpu": {"period_ms": 100}, "battery": {"period_ms": 200}},
     "sensors": [
-        dict(zip(("name", "group", "quantity", "component", "unit", "scale", "kind"), sensor, strict=True))
+        dict(zip(SENSOR_FIELDS, sensor, strict=True))
         for sensor in (
-            ("cpu.total.user", "cpu", "cpu_time", "cpu.user", "s", 0.01, "counter"),
-            ("proc.utime", "cpu", "workload_cpu_time", "user", "s", 0.01, "counter"),
-            ("proc.rss", "cpu", "workload_rss", "workload", "B", 4096, "gauge"),
-            ("thermal.cpu", "cpu", "temperature", "cpu.zone0", "degC", 0.001, "gauge"),
-            ("battery.current", "battery", "current", "battery", "A", 1e-6, "gauge"),
-            ("battery.voltage", "battery", "voltage", "battery", "V", 1e-6, "gauge"),
-            ("battery.status", "battery", "battery_status", "battery", "text", 1, "text"),
+            ("cpu.total.user", "cpu", "/proc/stat", "cpu_time", "cpu.user", "s", 0.01, "counter"),
+            ("proc.utime", "cpu", "/proc/{pid}/stat", "workload_cpu_time", "user", "s", 0.01, "counter"),
+            ("proc.rss", "cpu", "/proc/{pid}/statm", "workload_rss", "workload", "B", 4096, "gauge"),
+            ("thermal.cpu", "cpu", "/sys/zone0/temp", "temperature", "cpu.zone0", "degC", 0.001, "gauge"),
+            ("battery.current", "battery", "/sys/bat/current", "current", "battery", "A", 1e-6, "gauge"),
+            ("battery.voltage", "battery", "/sys/bat/voltage", "voltage", "battery", "V", 1e-6, "gauge"),
+            ("battery.status", "battery", "/sys/bat/status", "battery_status", "battery", "text", 1, "text"),
         )
     ],
     "missing": [{"quantity": "gpu_busy", "component": "gpu", "reason": "no GPU node can be read"}],
@@ -134,8 +135,13 @@ def write_run(
     start_us: int = 7_000_000_000,
     files: Mapping[str, bytes] | None = None,
     expected: int | None = None,
+    idle: str | None = None,
+    texts: Sequence[tuple[int, str, str]] = ((-500, "battery.status", "Discharging"),),
 ) -> str:
-    """Write a complete raw run and return the sha256 of its meta.json."""
+    """Write a complete raw run and return the sha256 of its meta.json.
+
+    `idle` is what `meta.json` names as the run's baseline; `texts` are (t_us from the start, sensor, value).
+    """
     folder.mkdir(parents=True)
     content = dict(
         files if files is not None else sensor_files(seen.wall_us, start_us, current_ua=current_ua)
@@ -154,6 +160,7 @@ def write_run(
                 }
             )
             offset = end
+    events += [{"t_us": start_us + t, "event": "text", "sensor": s, "value": v} for t, s, v in texts]
     events.append({"t_us": start_us + seen.wall_us, "event": "end", "exited": True, "status": 0})
     events.sort(key=lambda event: event["t_us"])
     groups = {
@@ -161,10 +168,18 @@ def write_run(
         for name, data in content.items()
         if name != "wake.csv"
     }
+    cells = {
+        name: column
+        for file, data in content.items()
+        if file != "wake.csv"
+        for name, *column in zip(*(line.split(",") for line in data.decode().splitlines()), strict=True)
+        if name != "t_us"
+    }
+    readings = {name: {"reads": len(c), "unreadable": c.count(""), "changes": 0} for name, c in cells.items()}
     probe = {
         "format": 1, "start_us": start_us, "end_us": start_us + seen.wall_us, "exited": seen.exited,
         "status": seen.status, "signal": seen.signal, "deadline_hit": seen.deadline_hit, "probe_cpu_us": 5000,
-        "groups": groups,
+        "groups": groups, "sensors": readings,
     }  # fmt: skip
     content |= {
         "stdout": seen.stdout.data,
@@ -179,6 +194,7 @@ def write_run(
         "key": folder.parent.name,
         "number": int(folder.name),
         "role": role,
+        "idle": idle,
         "key_inputs": {"workload": {"id": "idle"} if role == "idle" else {"id": "w", "max_tokens": budget}},
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -216,6 +232,7 @@ def write_block(results: Path, repeats: int = 3, seen: Output | None = None, **o
             results / "raw" / key / f"{number:02d}",
             idle_output() if is_idle else seen,
             role=role,
+            idle=None if is_idle else "1" * 64 + "/00",
             current_ua=100_000 if is_idle else 500_000,
             **({} if is_idle else options),
         )

@@ -41,7 +41,7 @@ def test_energy_is_additive(power: list[float], cuts: list[int]) -> None:
     assert integral(t, values, pieces) == pytest.approx(total, abs=1e-6)
 
 
-@given(st.lists(st.integers(0, 999), min_size=2, max_size=50), st.integers(0, 999))
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=50), st.integers(0, 999))
 def test_a_counter_that_wraps_is_made_whole(steps: list[int], first: int) -> None:
     true = first + np.concatenate(([0], np.cumsum(steps)))
     assert unwrap((true % 1000).astype(float), 1000.0) == pytest.approx(
@@ -52,6 +52,8 @@ def test_a_counter_that_wraps_is_made_whole(steps: list[int], first: int) -> Non
 def test_a_counter_that_goes_back_without_a_known_range() -> None:
     assert unwrap(np.array([5.0, 4.0]), None) is None
     assert unwrap(np.array([5.0, 4.0]), 4.5) is None
+    assert unwrap(np.array([5.0, 0.0]), 5.0) is None, "5 is where it begins again: never a reading"
+    assert unwrap(np.array([50.0, 49.0]), 100.0) is None, "a step back is no turn of almost the whole range"
     rising = np.array([4.0, 5.0])
     assert unwrap(rising, None) is rising
 

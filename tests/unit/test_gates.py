@@ -119,6 +119,30 @@ def test_a_short_phase_gives_no_rate() -> None:
     assert set(closed) == {("decode", "tokens_per_second"), ("decode", "energy")}
 
 
+def test_a_number_that_is_missing_is_not_withheld() -> None:
+    missing: dict[tuple[str, str], float | None] = {
+        ("decode", "energy"): None,
+        ("decode", "tokens_per_second"): None,
+        ("run", "power"): None,
+    }
+    bad: dict[tuple[str, str], float | None] = {
+        ("decode", "duration"): 90.0,
+        ("decode", "tokens"): 7.0,
+        ("decode", "agreement.decode"): 50.0,
+        ("run", "sensor_coverage"): 80.0,
+        ("run", "wake_late_p99"): 80.0,
+        ("run", "probe_cpu"): 6.0,
+    }
+    closed = gates({**missing, **bad}, samples=4)
+    assert ("decode", "duration") in closed
+    assert not closed.keys() & missing.keys()
+
+
+def test_numbers_have_no_exponent() -> None:
+    why = gates({("run", "wake_late_p99"): 123_456.0})["run", "duration"]
+    assert why == "wake-ups were 123500 ms late (p99), more than 50 ms"
+
+
 def test_reasons_add_up() -> None:
     closed = gates({("decode", "tokens"): 7.0, ("run", "probe_cpu"): 6.0})
     assert closed["run", "duration"].count(";") == 1

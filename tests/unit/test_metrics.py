@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import BUDGET, IDENTITY, Piece, output, stderr_0_3_16, stdout_0_3_16, write_run
+from handmade import BUDGET, IDENTITY, Piece, output, sensor_files, stderr_0_3_16, stdout_0_3_16, write_run
 
 from pocketvlm.analyse.metrics import Metric, compute
 from pocketvlm.analyse.phases import segment, whole
@@ -94,6 +95,60 @@ def test_power_and_energy_with_and_without_idle(tmp_path: Path) -> None:
     assert rows["image_prefill", "energy_net"].value == pytest.approx(2.85)
 
 
+CHARGING = "the battery was not discharging: its status was 'Charging'"
+
+
+def test_a_battery_that_charges_gives_no_power(tmp_path: Path) -> None:
+    idle = Value(0.5)
+    rows = table(tmp_path / "a", idle=idle, texts=[(-500, "battery.status", "Charging")])
+    for metric in ("power", "power_net", "energy", "energy_net"):
+        for phase in ("load", "image_prefill", "run"):
+            assert rows[phase, metric].value is None
+            assert rows[phase, metric].reason == CHARGING
+    assert rows["decode", "energy_per_token"].reason == CHARGING
+    # Plugged in while the image is prefilled, from 1.60005 to 3.5 s: what ended before stands.
+    plugged = [(-500, "battery.status", "Discharging"), (2_000_000, "battery.status", "Charging")]
+    rows = table(tmp_path / "b", idle=idle, texts=plugged)
+    assert rows["load", "energy"].value == pytest.approx(2.0)
+    for phase in ("image_prefill", "other", "run"):
+        assert rows[phase, "energy"].reason == CHARGING
+    # Taken off again at 3 s: what began later stands.
+    rows = table(tmp_path / "c", idle=idle, texts=[*plugged, (3_000_000, "battery.status", "Discharging")])
+    assert rows["image_prefill", "power"].reason == CHARGING
+    assert rows["other", "power"].value == pytest.approx(2.0)
+    # Text of another sensor is no status, and neither full nor held is discharging.
+    rows = table(tmp_path / "d", texts=[(-500, "battery.current", "Charging")])
+    assert rows["run", "power"].value == pytest.approx(2.0)
+    rows = table(tmp_path / "e", texts=[(-500, "battery.status", "Full")])
+    assert "'Full'" in rows["run", "power"].reason
+
+
+def test_a_current_into_the_battery_gives_no_power(tmp_path: Path) -> None:
+    negative = "the battery was not discharging: its current was negative"
+    silent = {**IDENTITY, "sensors": [s for s in IDENTITY["sensors"] if s["kind"] != "text"]}
+    rows = table(tmp_path / "a", identity=silent, texts=(), current_ua=-500_000)
+    assert rows["run", "energy"].reason == negative
+    assert table(tmp_path / "b", identity=silent, texts=())["run", "power"].value == pytest.approx(2.0)
+    files = sensor_files(5_000_000, 7_000_000_000, current_ua=500_000)
+    before, after = f"{7_002_000_000},500000,".encode(), f"{7_002_000_000},-10,".encode()
+    assert files["battery.csv"].count(before) == 1
+    files["battery.csv"] = files["battery.csv"].replace(before, after)
+    rows = table(tmp_path / "c", files=files)  # its status says Discharging all the same
+    assert rows["image_prefill", "energy"].reason == negative
+    assert rows["run", "energy"].reason == negative
+    assert rows["load", "energy"].value == pytest.approx(2.0)
+
+
+def test_time_that_the_host_took_is_no_work_of_the_system(tmp_path: Path) -> None:
+    steal = {**IDENTITY["sensors"][0], "name": "cpu.total.steal", "component": "cpu.steal"}
+    identity = {**IDENTITY, "sensors": [*IDENTITY["sensors"], steal]}
+    files = sensor_files(5_000_000, 7_000_000_000, current_ua=500_000)
+    header, *lines = files["cpu.csv"].decode().splitlines()
+    stolen = [f"{line},{50 * number}" for number, line in enumerate(lines)]
+    files["cpu.csv"] = ("\n".join([f"{header},cpu.total.steal", *stolen]) + "\n").encode()
+    assert table(tmp_path, identity=identity, files=files)["run", "system_cpu"].value == pytest.approx(200.0)
+
+
 def test_without_an_idle_run_there_is_no_net_energy(tmp_path: Path) -> None:
     rows = table(tmp_path)
     assert rows["run", "energy"].value == pytest.approx(10.0)
@@ -179,8 +234,8 @@ def test_rapl_packages_are_summed_and_nested_domains_are_not(tmp_path: Path) -> 
         package = (9_000_000 + 3 * t) % 10_000_000  # 3 W, wraps at 10 J
         lines.append(f"{7_000_000_000 + t},{package},{2 * t},{t}")
     sensors = [
-        {"name": f"rapl.{domain}", "group": "rapl", "quantity": "energy", "component": f"rapl.{domain}",
-         "unit": "J", "scale": 1e-6, "kind": "counter", "range": 10_000_000}
+        {"name": f"rapl.{domain}", "group": "rapl", "path": "/sys/rapl", "quantity": "energy",
+         "component": f"rapl.{domain}", "unit": "J", "scale": 1e-6, "kind": "counter", "range": 10_000_000}
         for domain in ("package-0", "core", "dram")
     ]  # fmt: skip
     identity = {**IDENTITY, "sensors": sensors}
@@ -196,6 +251,49 @@ def test_rapl_packages_are_summed_and_nested_domains_are_not(tmp_path: Path) -> 
 def test_coverage_is_that_of_the_worst_group(tmp_path: Path) -> None:
     rows = table(tmp_path, expected=50)
     assert rows["run", "sensor_coverage"].value == pytest.approx(50.0)  # battery: 25 of 50
+
+
+def unreadable(name: str, ticks: range, group: str = "cpu") -> dict[str, bytes]:
+    """Return the sensor files of a run in which one sensor could not be read at some ticks."""
+    files = sensor_files(5_000_000, 7_000_000_000, current_ua=500_000)
+    lines = [line.split(",") for line in files[f"{group}.csv"].decode().splitlines()]
+    column = lines[0].index(name)
+    for tick in ticks:
+        lines[1 + tick][column] = ""
+    files[f"{group}.csv"] = ("\n".join(",".join(line) for line in lines) + "\n").encode()
+    return files
+
+
+def test_coverage_counts_readings_and_not_rows(tmp_path: Path) -> None:
+    def coverage(place: str, files: dict[str, bytes], identity: dict[str, Any] = IDENTITY) -> float | None:
+        return table(tmp_path / place, files=files, identity=identity)["run", "sensor_coverage"].value
+
+    # 50 ticks of the group; from the 26th on the zone is gone.
+    assert coverage("half", unreadable("thermal.cpu", range(25, 50))) == pytest.approx(50.0)
+    assert coverage("gone", unreadable("thermal.cpu", range(50))) == 100.0
+    # The last look at a process that has ended is no gap, two are; for another file one is.
+    assert coverage("ended", unreadable("proc.rss", range(49, 50))) == 100.0
+    assert coverage("twice", unreadable("proc.rss", range(48, 50))) == pytest.approx(98.0)
+    assert coverage("once", unreadable("thermal.cpu", range(49, 50))) == pytest.approx(98.0)
+    assert coverage("slow", unreadable("battery.current", range(5), "battery")) == pytest.approx(80.0)
+    # A core that is off has no counters.
+    single = [{**s, "component": "cpu3.user"} if s["name"] == "cpu.total.user" else s
+              for s in IDENTITY["sensors"]]  # fmt: skip
+    files = unreadable("cpu.total.user", range(25, 50))
+    assert coverage("total", files) == pytest.approx(50.0)
+    assert coverage("core", files, {**IDENTITY, "sensors": single}) == 100.0
+
+
+def test_coverage_of_a_probe_that_does_not_tell(tmp_path: Path) -> None:
+    folder = tmp_path / ("ab" * 32) / "00"
+    write_run(folder, output([], [], 3_000_000), role="idle")
+    run = read_run(folder)
+    for broken, why in (({"sensors": None}, "its readings"), ({"sensors": {"proc.rss": {}}}, "of proc.rss")):
+        probe = {**run.probe, **broken}
+        rows = compute(replace(run, probe=probe), whole(run.wall_us), None, IDENTITY, idle_power=Value(2.0))
+        row = next(r for r in rows if r.metric == "sensor_coverage")
+        assert row.value is None
+        assert why in row.reason
 
 
 def test_an_idle_run_has_only_metrics_of_the_whole(tmp_path: Path) -> None:

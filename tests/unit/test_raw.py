@@ -105,7 +105,7 @@ def test_events_that_are_none_are_refused(tmp_path: Path, line: bytes, message: 
 
 
 def test_text_of_a_device_that_is_no_utf_8_is_still_text(tmp_path: Path) -> None:
-    folder = run(tmp_path)
+    folder = run(tmp_path, texts=())
     start = b'{"t_us":7000000000,"event":"text","sensor":"s","value":"\xff"}\n'
     rewrite(folder, "events.jsonl", start + (folder / "events.jsonl").read_bytes())
     assert raw.read_run(folder).texts == ((0, "s", "\ufffd"),)
@@ -119,8 +119,12 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
         raw.read_run(folder, "0" * 64)
     with (folder / "cpu.csv").open("ab") as stream:
         stream.write(b"9,1,1,1,1\n")
-    with pytest.raises(IntegrityError, match=r"cpu\.csv has sha256"):
+    with pytest.raises(IntegrityError, match=r"cpu\.csv has sha256") as caught:
         raw.read_run(folder, sha)
+    assert caught.value.do == (
+        "Restore the file, or remove the run's folder and run "
+        "`snakemake --cores 4 all --forcerun measure_block`"
+    )
 
 
 def test_chunks_must_make_up_the_stream(tmp_path: Path) -> None:

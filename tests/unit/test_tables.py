@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from handmade import CELL, TIMING, output, stdout_0_3_16, write_block
+from handmade import CELL, TIMING, idle_output, output, stdout_0_3_16, write_block, write_run
 
 from pocketvlm.analyse import records
 from pocketvlm.analyse.gates import judge_file
 from pocketvlm.analyse.parse import parse_block
+from pocketvlm.analyse.tables import _why as why
 from pocketvlm.analyse.tables import aggregate
 from pocketvlm.analyse.verify import verify
 from pocketvlm.errors import IntegrityError, WorkloadError
@@ -102,6 +104,69 @@ def test_what_is_missing_is_a_row_with_its_reason(results: Path) -> None:
     assert rows["decode", "system_cpu"]["gate"] == "3 samples in the phase, 5 are needed"
     for row in rows.values():
         assert (row["n"] == "0") <= bool(row["gate"])
+
+
+def test_reasons_that_differ_in_their_numbers_are_one() -> None:
+    def row(value: float | None, gate: str = "", reason: str = "") -> dict[str, Any]:
+        return {"value": value, "gate": gate, "reason": reason}
+
+    short = "the phase lasted {} ms, 100 ms are needed"
+    five = [row(1.0, short.format(ms)) for ms in ("60", "50.9", "9.5", "55.5", "60")]
+    assert why(five) == "5 of 5 runs: the phase lasted 9.5 to 60 ms, 100 ms are needed"
+    assert why(five[:1] * 5) == "the phase lasted 60 ms, 100 ms are needed"
+    assert why([*five[:2], row(1.0)]) == "2 of 3 runs: the phase lasted 50.9 to 60 ms, 100 ms are needed"
+    few = [row(None, reason=f"{n} samples in the phase, 5 are needed") for n in (3, 4)]
+    assert why(few) == "2 of 2 runs: 3 to 4 samples in the phase, 5 are needed"
+    # Several gates of a run are counted each, and numbers within names are not merged.
+    late = "wake-ups were {} ms late (p99), more than 50 ms"
+    both = [row(1.0, f"{short.format(50)}; {late.format(80)}"), row(1.0, late.format(90)), row(1.0)]
+    assert why(both) == (
+        "1 of 3 runs: the phase lasted 50 ms, 100 ms are needed; "
+        "2 of 3 runs: wake-ups were 80 to 90 ms late (p99), more than 50 ms"
+    )
+    names = [row(None, reason=f"the counter rapl.package-{n} went back") for n in (0, 1)]
+    assert why(names) == "; ".join(f"1 of 2 runs: the counter rapl.package-{n} went back" for n in (0, 1))
+    # A device's own words may hold anything.
+    assert why([row(None, reason="a # 5"), row(None, reason="a 3 #")]).count("1 of 2 runs") == 2
+    assert why([row(1.0)]) == ""
+
+
+def test_the_baseline_is_the_idle_run_of_the_same_block(results: Path) -> None:
+    # A second block, whose idle run took 4 V x 0.2 A instead of 0.1 A, gave the third measured run.
+    path = results / "x/blocks/bench.json"
+    block = json.loads(path.read_text())
+    sha = write_run(results / "raw" / ("1" * 64) / "01", idle_output(), role="idle", current_ua=200_000)
+    idle = {
+        "run": "1" * 64 + "/01",
+        "cell": None,
+        "role": "idle",
+        "round": 0,
+        "position": 0,
+        "meta_sha256": sha,
+    }
+    folder = results / "raw" / ("2" * 64) / "03"
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "idle": idle["run"]}))
+    last = block["runs"][-1]
+    assert last["run"] == "2" * 64 + "/03"
+    last["meta_sha256"] = hashlib.sha256((folder / "meta.json").read_bytes()).hexdigest()
+
+    def net() -> dict[str, Any]:
+        runs = pq.read_table(make(results) / "tables/runs.parquet").to_pylist()
+        return {r["run"][-2:]: r for r in runs if (r["phase"], r["metric"]) == ("run", "power_net")}
+
+    path.write_text(json.dumps({**block, "runs": [idle, *block["runs"]]}))
+    assert {run: row["value"] for run, row in net().items()} == pytest.approx(
+        {"01": 1.6, "02": 1.6, "03": 1.2}
+    )
+    path.write_text(json.dumps(block))
+    rows = net()
+    assert (rows["01"]["value"], rows["03"]["value"]) == (pytest.approx(1.6), None)
+    assert rows["03"]["reason"] == "no idle baseline: the block's idle run is not in the index"
+    # An idle run is its own baseline.
+    metrics = records.read(results / "x/records/bench/metrics.parquet", "metrics").to_pylist()
+    own = [r for r in metrics if r["run"].startswith("1" * 64) and r["metric"] == "power_net"]
+    assert [r["value"] for r in own] == [pytest.approx(0.0)]
 
 
 def test_a_disagreement_reaches_the_table(tmp_path: Path) -> None:

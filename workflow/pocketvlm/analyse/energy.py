@@ -46,17 +46,22 @@ def mean(t_us: Ints, values: Floats, spans: Spans) -> float:
 def unwrap(values: Floats, wrap: float | None) -> Floats | None:
     """Return a counter made monotonic, or None when it goes back and cannot have wrapped.
 
+    A step back by less than half the range is taken for what it looks like, not for almost a whole turn.
+
     Args:
         values: readings, shape (n,).
-        wrap: the value at which it begins again at 0 (`max_energy_range_uj` of powercap), if it does.
+        wrap: the value at which it begins again at 0 (`max_energy_range_uj` of powercap, plus one), if
+            it does.
     """
     steps = np.diff(values)
     back = steps < 0
     if not back.any():
         return values
-    if wrap is None or wrap <= 0 or np.any(values > wrap):
+    if wrap is None or wrap <= 0 or np.any(values >= wrap):
         return None
     steps = np.where(back, steps + wrap, steps)
+    if np.any(steps[back] > wrap / 2):
+        return None
     return np.asarray(values[0] + np.concatenate(([0.0], np.cumsum(steps))), dtype=np.float64)
 
 

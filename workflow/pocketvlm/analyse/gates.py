@@ -1,4 +1,7 @@
-"""Gates: checks that withhold a number from the tables and say why. The number itself stays in the data."""
+"""Gates: checks that withhold a number from the tables and say why. The number itself stays in the data.
+
+A gate's clauses are parted by `; `, which no clause holds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from pocketvlm.analyse import records
@@ -101,11 +105,11 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
     coverage = value.get(("run", "sensor_coverage"))
     least = thresholds.get("min_sensor_coverage_percent")
     if least is not None and coverage is not None and coverage < least:
-        _close(sensed, f"{_short(coverage)} % of the samples were taken, {_short(least)} % are needed")
+        _close(sensed, f"{_short(coverage)} % of the readings were taken, {_short(least)} % are needed")
     fewest = thresholds.get("min_samples_per_phase")
     if fewest is not None:
         for row in sensed:
-            if row["samples"] is not None and row["value"] is not None and row["samples"] < fewest:
+            if row["samples"] is not None and row["samples"] < fewest:
                 _close([row], f"{row['samples']} samples in the phase, {_short(fewest)} are needed")
     shortest = thresholds.get("min_phase_ms")
     if shortest is not None:
@@ -157,9 +161,13 @@ def _judge_agreement(
 
 def _close(rows: Iterable[Row], why: str) -> None:
     for row in rows:
-        if not _evidence(row["metric"]):
+        # A number that is missing cannot be withheld: its reason says why there is none.
+        if row["value"] is not None and not _evidence(row["metric"]):
             row["gate"] = f"{row['gate']}; {why}" if row["gate"] else why
 
 
 def _short(number: float | None) -> str:
-    return "no" if number is None else f"{number:.4g}"
+    if number is None:
+        return "no"
+    # Never with an exponent: the tables join texts that differ in their numbers only.
+    return np.format_float_positional(number, precision=4, fractional=False, trim="-")

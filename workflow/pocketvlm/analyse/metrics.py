@@ -103,7 +103,7 @@ def compute(
         rows += _from_output(report, intervals, absent)
         rows += _per_token(report, rows)
         rows.append(Metric("decode", "token_budget", budget, "1", "derived"))
-    rows += _from_probe(run)
+    rows += _from_probe(run, identity)
     return rows
 
 
@@ -276,18 +276,45 @@ def _per_token(report: Report, rows: Sequence[Metric]) -> list[Metric]:
     return found
 
 
-def _from_probe(run: Run) -> Iterator[Metric]:
+def _from_probe(run: Run, identity: Mapping[str, Any]) -> Iterator[Metric]:
     cost = run.probe.get("probe_cpu_us")
     known = type(cost) is int and cost >= 0
     value = 100.0 * cost / run.wall_us if known and isinstance(cost, int) else None
     why = "" if known else "the probe did not report its CPU time"
     yield Metric("run", "probe_cpu", value, "%", "probe", None, why)
-    shares = []
-    for name, group in run.groups.items():
+    coverage = _coverage(run, identity)
+    yield Metric("run", "sensor_coverage", coverage.value, "%", "probe", None, coverage.reason)
+
+
+def _coverage(run: Run, identity: Mapping[str, Any]) -> Value:
+    """Return the share of the readings due that were taken, in percent: that of the worst group or sensor.
+
+    The worst, for a stalled slow group must not hide behind the many samples of a fast one. Left out are
+    sensors that were never readable, whose metrics are NA and say so, and the counters of single cores,
+    on which no metric stands and which are gone while their core is off.
+    """
+    due: dict[str, int] = {}
+    for name in run.groups:
         expected = run.probe["groups"][name].get("expected")
         if type(expected) is int and expected > 0:
-            shares.append(100.0 * group.t_us.size / expected)
-    # The worst group: a stalled slow one must not hide behind the many samples of a fast one.
-    coverage = min(100.0, *shares) if shares else None
-    why = "" if shares else "no sensor group was expected to be read"
-    yield Metric("run", "sensor_coverage", coverage, "%", "probe", None, why)
+            due[name] = expected
+    if not due:
+        return Value(None, None, "no sensor group was expected to be read")
+    readings = run.probe.get("sensors")
+    if not isinstance(readings, dict):
+        return Value(None, None, "the probe did not report its readings")
+    shares = [100.0 * run.groups[name].t_us.size / expected for name, expected in due.items()]
+    for sensor in identity["sensors"]:
+        counts = readings.get(sensor["name"])
+        single_core = sensor["quantity"] == "cpu_time" and not sensor["component"].startswith("cpu.")
+        if sensor["group"] not in due or not isinstance(counts, dict) or single_core:
+            continue
+        reads, failed = counts.get("reads"), counts.get("unreadable")
+        if type(reads) is not int or type(failed) is not int:
+            return Value(None, None, f"the probe did not report the readings of {sensor['name']}")
+        if failed >= reads:
+            continue
+        # The last look at a process finds that it has ended.
+        allowed = min(failed, 1) if "{pid}" in sensor["path"] else 0
+        shares.append(100.0 * (reads - failed + allowed) / due[sensor["group"]])
+    return Value(min(100.0, *shares))

@@ -14,7 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pocketvlm.analyse import records
 from pocketvlm.analyse.metrics import Metric, compute
 from pocketvlm.analyse.phases import Interval, segment, whole
-from pocketvlm.analyse.raw import Run, read_run, run_folder
+from pocketvlm.analyse.raw import REINDEX, REMEASURE, Run, read_run, run_folder
 from pocketvlm.analyse.sensors import Sensors, Value
 from pocketvlm.errors import IntegrityError, WorkloadError
 from pocketvlm.frameworks import Report, grammar
@@ -51,20 +51,18 @@ def parse_block(
     rows: dict[str, list[dict[str, Any]]] = {"phases": [], "metrics": [], "answers": []}
     samples: list[pa.Table] = []
     root = Path(raw_root)
-    idle = _mean_idle(
-        [
-            _idle_power(read_run(run_folder(root, entry["run"]), entry["meta_sha256"]), identity)
-            for entry in entries
-            if entry["role"] == "idle"
-        ]
-    )
+    idle = {
+        entry["run"]: _idle_power(read_run(run_folder(root, entry["run"]), entry["meta_sha256"]), identity)
+        for entry in entries
+        if entry["role"] == "idle"
+    }
     for entry in entries:
         run = read_run(run_folder(root, entry["run"]), entry["meta_sha256"])
         report = None if entry["role"] == "idle" else _understood(run, adapters, entry)
         wall = run.wall_us
         intervals = whole(wall) if report is None else segment(report.boundaries, wall)
         budget = None if report is None else _workload(run)[0]
-        metrics = compute(run, intervals, report, identity, idle_power=idle, budget=budget)
+        metrics = compute(run, intervals, report, identity, idle_power=_baseline(run, idle), budget=budget)
         rows["phases"] += [_phase_row(run, interval) for interval in intervals]
         rows["metrics"] += [_metric_row(run, metric) for metric in metrics]
         samples.append(_samples(run, intervals, identity))
@@ -114,7 +112,7 @@ def _workload(run: Run) -> tuple[int, bool]:
         raise IntegrityError(
             "meta.json names no token budget (key_inputs.workload.max_tokens)",
             where=run.name,
-            do="measure the run again",
+            do=REMEASURE,
         )
     return budget, workload.get("ignore_eos") is True
 
@@ -124,7 +122,7 @@ def _understood(run: Run, adapters: Mapping[str, str], entry: Mapping[str, Any])
         raise IntegrityError(
             f"the index names the cell {entry['cell']!r}, which is not in the experiment",
             where=str(entry["run"]),
-            do="make the index of the block again",
+            do=REINDEX,
         )
     return understand(run, adapters[entry["cell"]])
 
@@ -136,11 +134,12 @@ def _idle_power(run: Run, identity: Mapping[str, Any]) -> Value:
     return Value(energy.value / (run.wall_us * 1e-6), energy.samples)
 
 
-def _mean_idle(idle: Sequence[Value]) -> Value:
-    values = [value.value for value in idle if value.value is not None]
-    if values:
-        return Value(float(np.mean(values)))
-    return idle[0] if idle else Value(None, None, "no idle baseline: the block has no idle run")
+def _baseline(run: Run, idle: Mapping[str, Value]) -> Value:
+    """Return the power of the idle run of the run's own block; that of an idle run is its own."""
+    name = run.name if run.meta.get("role") == "idle" else run.meta.get("idle")
+    if name is None:
+        return Value(None, None, "no idle baseline: the block has no idle run")
+    return idle.get(name, Value(None, None, "no idle baseline: the block's idle run is not in the index"))
 
 
 def _phase_row(run: Run, interval: Interval) -> dict[str, Any]:

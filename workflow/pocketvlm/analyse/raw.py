@@ -28,7 +28,10 @@ MAX_LINE = 1 << 20
 MAX_COLUMNS = 4096
 _NAME = re.compile(r"[a-z0-9_.-]{1,200}")
 _RUN = re.compile(r"[0-9a-f]{8,64}/[0-9]{2,6}")
-_AGAIN = "delete this run's folder and measure it again"
+REMEASURE = (
+    "Restore the file, or remove the run's folder and run `snakemake --cores 4 all --forcerun measure_block`"
+)
+REINDEX = "Run `snakemake --cores 4 all --forcerun measure_block`, which writes the index anew"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -72,16 +75,14 @@ class Run:
     wall_us: int
 
 
-def _broken(what: str, path: Path | str, do: str = _AGAIN) -> IntegrityError:
+def _broken(what: str, path: Path | str, do: str = REMEASURE) -> IntegrityError:
     return IntegrityError(what, where=str(path), do=do)
 
 
 def run_folder(raw_root: Path, run: str) -> Path:
     """Return the folder of run `<key>/<nn>`; IntegrityError when the name is not of that form."""
     if not _RUN.fullmatch(run):
-        raise _broken(
-            f"{run[:80]!r} is no run of the raw store", raw_root, "make the index of the block again"
-        )
+        raise _broken(f"{run[:80]!r} is no run of the raw store", raw_root, REINDEX)
     return raw_root / run
 
 
@@ -228,7 +229,6 @@ def check_run(folder: Path, meta_sha256: str | None = None) -> dict[str, Any]:
         raise _broken(
             f"meta.json has sha256 {hashlib.sha256(data).hexdigest()}, the index names {meta_sha256}",
             path,
-            "restore the run from a copy, or remeasure the block",
         )
     meta = _object(data, path)
     files = meta.get("files")
@@ -242,7 +242,6 @@ def check_run(folder: Path, meta_sha256: str | None = None) -> dict[str, Any]:
             raise _broken(
                 f"{name} has sha256 {actual}, recorded was {str(record.get('sha256'))[:64]}",
                 folder / name,
-                "restore the run from a copy, or remeasure the block",
             )
     return meta
 

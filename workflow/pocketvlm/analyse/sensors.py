@@ -14,7 +14,8 @@ from pocketvlm.analyse.raw import Floats, Ints, Run
 MIN_SAMPLES = 5
 """A rate or a mean over fewer samples is not given."""
 
-BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+BUSY = ("user", "nice", "system", "irq", "softirq")
+"""Times of /proc/stat in which this system computed; in `steal` the host ran something else on its core."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Sensors:
         self.wake_t_us, self.wake_late_us = run.wake_t_us, run.wake_late_us
         self._missing: Sequence[Mapping[str, Any]] = identity.get("missing", [])
         self._device = str(identity.get("id", "the device"))
+        status = {s["name"] for s in identity["sensors"] if s["quantity"] == "battery_status"}
+        self._battery_status = [(t_us, value) for t_us, name, value in run.texts if name in status]
         self.series: list[Series] = []
         for sensor in identity["sensors"]:
             group = run.groups.get(sensor["group"])
@@ -141,13 +144,17 @@ class Sensors:
     def energy(self, spans: Spans) -> Value:
         """Return joules over spans: battery voltage x current, else the RAPL packages and memory.
 
-        Packages contain their cores, and `psys` contains everything: nested domains are not added.
+        While a battery charges, its current is not what the device uses: NA. Packages contain their
+        cores, and `psys` contains everything: nested domains are not added.
         """
         current = self.find("current", "battery")
         voltage = self.find("voltage", "battery")
         if current and voltage:
             t_us = current[0].t_us
             count = int(np.count_nonzero(inside(t_us, spans)))
+            charging = self._charging(current[0], spans)
+            if charging:
+                return Value(None, count, charging)
             if count < MIN_SAMPLES:
                 return _few(count)
             power = current[0].values * np.interp(t_us, voltage[0].t_us, voltage[0].values)
@@ -171,6 +178,25 @@ class Sensors:
                 return Value(None, counts[-1], f"{domain.name} was not read during the phase")
             total += joules
         return Value(total, min(counts))
+
+    def _charging(self, current: Series, spans: Spans) -> str:
+        """Return why the battery's current is not the device's own over spans; empty when it is.
+
+        The status in force at a moment is the last one told before it; a device that tells none is judged
+        by the sign of the current alone.
+        """
+        for start, end in spans:
+            before = [value for t_us, value in self._battery_status if t_us <= start][-1:]
+            during = [value for t_us, value in self._battery_status if start < t_us < end]
+            for status in (*before, *during):
+                if status.strip() != "Discharging":
+                    return f"the battery was not discharging: its status was {status.strip()!r}"
+            # The ends of a span are interpolated: a negative sample just outside reaches into it.
+            ends = np.interp([start, end], current.t_us, current.values)
+            seen = current.values[inside(current.t_us, [(start, end)])]
+            if min(*ends, *seen) < 0:
+                return "the battery was not discharging: its current was negative"
+        return ""
 
     def wake_late(self, spans: Spans, percentile: float) -> Value:
         """Return a percentile of the wake-up lateness within spans, in milliseconds."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pocketvlm.errors import IntegrityError
 from pocketvlm.provenance import atomic_file, read_json
 
 Row = dict[str, Any]
+# A number of its own, no part of a name (`policy0`, `package-0`, `Q4_0`), a path or a version.
+_NUMBER = re.compile(r"(?<![\w./-])\d+(?:\.\d+)?(?![\w/-]|\.\d)")
 
 
 def aggregate(
@@ -123,13 +126,30 @@ def _summaries(rows: Sequence[Row], *, resamples: int, confidence: float, seed: 
 
 
 def _why(group: Sequence[Row]) -> str:
-    """Return why runs are missing from a row: the reasons of NA and the gates, with how many runs each."""
-    reasons: Counter[str] = Counter(
-        row["gate"] or row["reason"] for row in group if row["gate"] or row["value"] is None
-    )
-    if len(reasons) == 1 and reasons.total() == len(group):
-        return next(iter(reasons))
-    return "; ".join(f"{count} of {len(group)} runs: {why}" for why, count in sorted(reasons.items()))
+    """Return why runs are missing from a row: the reasons of NA and the gates, with how many runs each.
+
+    Texts that differ in their numbers only are one, from the least to the greatest: `5 of 5 runs: the phase
+    lasted 50.9 to 60 ms, 100 ms are needed`.
+    """
+    kinds: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row in group:
+        clauses = [row["reason"]] if row["value"] is None else row["gate"].split("; ") if row["gate"] else []
+        for clause in clauses:
+            kinds[tuple(_NUMBER.split(clause))].append(clause)
+    found = sorted((_merged(texts), len(texts)) for texts in kinds.values())
+    if len(found) == 1 and found[0][1] == len(group) and len(set(*kinds.values())) == 1:
+        return found[0][0]
+    return "; ".join(f"{count} of {len(group)} runs: {why}" for why, count in found)
+
+
+def _merged(texts: Sequence[str]) -> str:
+    """Return texts that differ in their numbers only as one: `least to greatest` where they do."""
+    spans = []
+    for numbers in zip(*(_NUMBER.findall(text) for text in texts), strict=True):
+        low, high = min(numbers, key=float), max(numbers, key=float)
+        spans.append(low if float(low) == float(high) else f"{low} to {high}")
+    filled = iter(spans)
+    return _NUMBER.sub(lambda _: next(filled), texts[0])
 
 
 def _text(value: float | None) -> str:
