@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -9,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pocketvlm.devices import adb_server
+from pocketvlm.devices import adb_server, lock_name
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import parse_free_space
 from pocketvlm.errors import DeviceError, TransientDeviceError
@@ -219,6 +221,64 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(serve, tmp_path: Path):
     with pytest.raises(DeviceError, match="a name that is none"):
         device(serve("only\tdevice\n", {"sync": sync})).pull("/d", tmp_path / "pulled")
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(("length", "fits"), [(100_000, True), (100_001, False)])
+def test_a_file_that_does_not_end_is_not_taken(serve, tmp_path: Path, monkeypatch, length: int, fits: bool):
+    """The listing says 1 byte; what is sent is counted."""
+    monkeypatch.setattr("pocketvlm.devices.adb.PULL_LIMIT_BYTES", 100_000)
+
+    def sync(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        connection.recv(1024)
+        connection.sendall(b"STAT" + struct.pack("<III", 0o100644, 1, 0))
+        connection.recv(1024)
+        for size in (60_000, length - 60_000):
+            connection.sendall(b"DATA" + struct.pack("<I", size) + bytes(size))
+        connection.sendall(b"DONE" + bytes(4))
+        # The client may go with packets unread.
+        with contextlib.suppress(ConnectionResetError):
+            connection.recv(1)
+
+    phone = device(serve("only\tdevice\n", {"sync": sync}))
+    if fits:
+        phone.pull("/d/file", tmp_path / "pulled/file")
+        assert (tmp_path / "pulled/file").stat().st_size == length
+        return
+    with pytest.raises(DeviceError, match=r"/d/file on pixel \(only\) is longer than") as caught:
+        phone.pull("/d/file", tmp_path / "pulled/file")
+    assert not isinstance(caught.value, TransientDeviceError)
+    assert list((tmp_path / "pulled").iterdir()) == []
+
+
+def config(name: str, port: int, serial: str | None) -> dict[str, Any]:
+    return {"id": name, "kind": "phone", "transport": {"serial": serial, "server_port": port}}
+
+
+def test_one_phone_by_two_names_is_one_lock(serve):
+    port = serve("1a2b\tdevice\n").port
+    named = {lock_name(config(name, port, serial)) for name in ("one", "two") for serial in ("1a2b", None)}
+    assert named == {"serial-1a2b"}
+    assert lock_name(config("one", port, "3c4d")) == "serial-3c4d"
+
+
+def test_what_has_no_serial_is_held_by_its_id():
+    assert lock_name({"id": "local", "kind": "local"}) == "local"
+    assert lock_name({"id": "emulated-phone", "kind": "emulated", "emulated": {}}) == "emulated-phone"
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "words"),
+    [
+        ("", DeviceError, "no device is connected for pixel"),
+        ("a\tdevice\nb\tdevice\n", DeviceError, "several devices are connected"),
+        ("a\toffline\n", TransientDeviceError, "not ready"),
+    ],
+)
+def test_a_phone_that_cannot_be_named_is_not_held(serve, devices, error, words):
+    with pytest.raises(DeviceError, match=words) as caught:
+        lock_name(config("pixel", serve(devices).port, None))
+    assert type(caught.value) is error
 
 
 def test_no_server_is_started_behind_ones_back(monkeypatch):

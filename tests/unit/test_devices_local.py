@@ -108,3 +108,32 @@ def test_only_known_places_are_filled_in():
     places = {"sysfs_root": "/r", "qemu": "/q"}
     assert substitute("{sysfs_root}/sys/{pid}", places) == "/r/sys/{pid}"
     assert substitute("{qemu}", places) == "/q"
+
+
+@pytest.mark.parametrize("start", ["shell", "spawn"])
+def test_nothing_of_the_users_environment_reaches_a_command(device, monkeypatch, start):
+    monkeypatch.setenv("LLAMA_ARG_N_PREDICT", "canary")
+    monkeypatch.setenv("HOME", "/canary")
+    monkeypatch.setenv("PATH", "/canary:" + os.environ["PATH"])
+    command = ["/usr/bin/env", "-0"]
+    result = device.shell(command, 5) if start == "shell" else device.spawn(command).wait(5)
+    assert dict(entry.split("=", 1) for entry in result.stdout.split("\0") if entry) == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": f"{device.remote_dir}/home",
+        "TMPDIR": f"{device.remote_dir}/tmp",
+        "LC_ALL": "C.UTF-8",
+    }
+    assert Path(device.remote_dir, "home").is_dir()
+    assert Path(device.remote_dir, "tmp").is_dir()
+
+
+def test_a_file_larger_than_any_run_leaves_is_not_taken(device, tmp_path, monkeypatch):
+    monkeypatch.setattr("pocketvlm.devices.local.PULL_LIMIT_BYTES", 1 << 20)
+    for size in (1 << 20, (1 << 20) + 1):
+        Path(device.remote_dir, "home", str(size)).write_bytes(bytes(size))
+    device.pull(f"{device.remote_dir}/home/{1 << 20}", tmp_path / "fits")
+    for remote in (f"home/{(1 << 20) + 1}", "home"):
+        with pytest.raises(DeviceError, match="longer than the 1 MiB"):
+            device.pull(f"{device.remote_dir}/{remote}", tmp_path / "out" / "x")
+    assert (tmp_path / "fits").stat().st_size == 1 << 20
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.stat().st_size != 1 << 20] == []

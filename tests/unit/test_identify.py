@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pocketvlm.devices.identify import expand, identify, parse
+from pocketvlm.devices.identify import expand, identify, parse, stable
 from pocketvlm.devices.local import LocalDevice
 from pocketvlm.devices.sensors import Found, component_of, find
 from pocketvlm.errors import DeviceError
@@ -102,6 +103,92 @@ def test_another_temperature_is_the_same_identity(phone):
     assert canonical_json(identify(phone, CONFIG)) == before
 
 
+def test_a_part_that_sleeps_is_the_same_device(phone):
+    before = identify(phone, CONFIG)
+    Path(phone.sysfs_root, "sys/class/thermal/thermal_zone10/temp").write_text("-273000\n")
+    after = identify(phone, CONFIG)
+    assert after["sensors"] != before["sensors"]
+    assert stable(after) == stable(before)
+    for name in ("kernel", "os", "memory_bytes", "model", "target", "notice"):
+        assert stable({**before, name: "other"}) != stable(before)
+
+
+LAPTOP = {
+    "AC/type": "Mains",
+    "BAT0/type": "Battery",
+    "BAT0/current_now": "812000",
+    "BAT0/voltage_now": "11900000",
+    "BAT0/charge_now": "3100000",
+    "BAT0/status": "Discharging",
+    "hidpp_battery_0/type": "Battery",
+    "hidpp_battery_0/scope": "Device",
+    "hidpp_battery_0/voltage_now": "3900000",
+}
+SUPPLIES = "/sys/class/power_supply"
+
+
+def laptop(phone: LocalDevice, files: dict[str, str]) -> dict[str, dict[str, object]]:
+    """Identify a device with these files below /sys/class/power_supply and no other supply."""
+    folder = Path(phone.sysfs_root + SUPPLIES)
+    shutil.rmtree(folder)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content + "\n")
+    identity = identify(phone, CONFIG)
+    return {sensor["name"]: sensor for sensor in identity["sensors"]} | {
+        f"missing {lack['quantity']} {lack['component']}": lack for lack in identity["missing"]
+    }
+
+
+def test_a_laptops_battery_is_found_by_its_type_and_a_mouses_is_not_its(phone):
+    found = laptop(phone, LAPTOP)
+    for name, file in {
+        "battery.current": "current_now",
+        "battery.voltage": "voltage_now",
+        "battery.charge": "charge_now",
+        "battery.status": "status",
+    }.items():
+        assert found[name]["path"] == f"{{sysfs_root}}{SUPPLIES}/BAT0/{file}"
+    assert found["battery.charge"]["scale"] == 1e-6
+    assert found["missing temperature battery.power_supply"]["reason"].endswith("BAT0/temp is not there")
+
+
+def test_a_laptop_that_tells_watt_says_so(phone):
+    files = {"BAT1/type": "Battery", "BAT1/power_now": "9000000", "BAT1/energy_now": "40000000"}
+    found = laptop(phone, files)
+    base = f"{SUPPLIES}/BAT1"
+    assert found["missing current battery"]["reason"] == (
+        f"{base}/current_now is not there; power_now is, which is not used"
+    )
+    assert found["missing charge battery"]["reason"] == (
+        f"{base}/charge_now is not there; energy_now is, which is not used"
+    )
+    assert found["missing voltage battery"]["reason"] == f"{base}/voltage_now is not there"
+
+
+def test_androids_battery_comes_before_others(phone):
+    files = {f"{name}/type": "Battery" for name in ("BAT0", "battery", "a-gauge")}
+    files |= {f"{name}/current_now": "1" for name in ("BAT0", "battery", "a-gauge")}
+    found = laptop(phone, files)
+    assert found["battery.current"]["path"].endswith("/battery/current_now")
+
+
+def test_two_batteries_are_no_current_of_one(phone):
+    files = {f"{name}/{file}": "1" for name in ("BAT0", "BAT1") for file in ("current_now", "voltage_now")}
+    found = laptop(phone, files)
+    assert "battery.current" not in found
+    assert found["missing current battery"]["reason"].startswith("BAT0 and BAT1 share the load")
+
+
+def test_only_where_there_is_no_battery_it_says_so(phone):
+    mouse = {name: content for name, content in LAPTOP.items() if not name.startswith("BAT0")}
+    reason = str(laptop(phone, mouse)["missing current battery"]["reason"])
+    assert reason == f"no battery of the device under {SUPPLIES}; hidpp_battery_0 is a peripheral's"
+    for lone in ({"battery/type": "Unknown"}, {"BAT0/status": "Full"}, {"max1/type": "Battery"}):
+        lacks = [lack for name, lack in laptop(phone, lone).items() if name.startswith("missing current")]
+        assert [str(lack["reason"]).partition(" ")[2] for lack in lacks] == ["is not there"]
+
+
 @pytest.mark.parametrize(
     ("zone", "component"),
     [
@@ -145,8 +232,23 @@ def test_rapl_is_used_where_it_can_be_read():
     base = "/sys/class/powercap/intel-rapl:0"
     found = find_in(**{f"{base}/name": "package-0", f"{base}/energy_uj": "12"})
     assert found["rapl.package-0"]["component"] == "rapl.package-0"
+    assert "range" not in found["rapl.package-0"]
     denied = find_in(**{f"{base}/name": "package-0", f"{base}/energy_uj": None})
     assert denied["missing energy rapl.package-0"]["reason"].endswith("by root only")
+
+
+def test_a_rapl_counter_says_where_it_begins_again(phone):
+    folder = Path(phone.sysfs_root, "sys/class/powercap/intel-rapl:0")
+    folder.mkdir(parents=True)
+    for name, content in {
+        "name": "package-0",
+        "energy_uj": "7",
+        "max_energy_range_uj": "262143328850",
+    }.items():
+        (folder / name).write_text(content + "\n")
+    sensors = {sensor["name"]: sensor for sensor in identify(phone, CONFIG)["sensors"]}
+    assert sensors["rapl.package-0"]["range"] == 262_143_328_851
+    assert "range" not in sensors["cpu.total.user"]
 
 
 def test_zones_come_in_the_order_of_their_numbers():

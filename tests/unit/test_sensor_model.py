@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -101,7 +102,9 @@ def test_clocks_follow_the_load_and_heat_caps_them():
     assert idle.clocks == tuple(cluster.clocks[0] for cluster in PHONE.clusters)
     assert busy.clocks == tuple(cluster.clocks[-1] for cluster in PHONE.clusters)
     one = run(model.fresh(PHONE), 1, 1)
-    assert one.clocks == (PHONE.clusters[0].clocks[0], PHONE.clusters[1].clocks[-1])
+    # A share of what is to be done runs on the slow cluster.
+    assert PHONE.clusters[0].clocks[0] < one.clocks[0] < PHONE.clusters[0].clocks[-1]
+    assert one.clocks[1] == PHONE.clusters[1].clocks[-1]
     hot = replace(busy, temperatures={**busy.temperatures, "cpu": 90.0})
     assert all(
         clock <= 0.7 * cluster.clocks[-1]
@@ -116,6 +119,41 @@ def test_the_gpu_shows_windows_of_a_second():
     later = run(state, 2, 2.0).gpu
     assert later[0] > state.gpu[0] > 0
     assert later[1] == pytest.approx(1_000_000, rel=0.11)
+
+
+def test_the_gpu_answers_to_the_load_and_its_clock_steps():
+    idle = run(model.fresh(PHONE), 0, 3)
+    assert 1 <= percent(idle) <= 10
+    assert idle.gpu[2] == PHONE.gpu_clocks[0]
+    state, shown, clocks = idle, [], [idle.gpu[2]]
+    for _ in range(8):
+        state = run(state, 2, 1)
+        shown.append(percent(state))
+        clocks.append(state.gpu[2])
+    assert min(shown) > 50
+    assert len(set(shown)) >= 3, "it varies over a run"
+    steps = [PHONE.gpu_clocks.index(clock) for clock in clocks]
+    assert steps == sorted(steps)
+    assert steps[-1] >= 2
+    assert all(after - before <= 1 for before, after in itertools.pairwise(steps)), "one point a window"
+    assert run(state, 2, 4).gpu == state.gpu, "a steady load comes to rest"
+    assert percent(run(model.fresh(PHONE), 1, 8)) > percent(run(model.fresh(PHONE), 0.2, 8)) > percent(idle)
+    after = run(state, 0, 8)
+    assert (percent(after), after.gpu[2]) == (percent(idle), idle.gpu[2])
+
+
+def percent(state: model.State) -> int:
+    shown = sysfs.changing(PHONE, state)["sys/class/kgsl/kgsl-3d0/gpu_busy_percentage"][1]
+    return int(shown.removesuffix(" %"))
+
+
+@given(load=st.floats(0, 8), cores=st.integers(1, 8))
+def test_every_busy_core_is_placed_once(load, cores):
+    phone = model.phone(cores, ambient=25, charge_mah=3000)
+    placed = model._place(phone, min(load, cores))
+    assert sum(placed) == pytest.approx(min(load, cores))
+    rooms = [len(cluster.cpus) for cluster in phone.clusters]
+    assert all(0 <= busy <= room + 1e-9 for busy, room in zip(placed, rooms, strict=True))
 
 
 def test_one_core_is_a_phone_too():

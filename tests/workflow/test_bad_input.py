@@ -48,7 +48,6 @@ transport: {serial: SERIAL, server_port: PORT}
 remote_dir: /data/local/tmp/pocketvlm
 sysfs_root: ""
 exec_prefix: []
-root: false
 periods_ms:
   {cpu: 100, memory: 100, workload: 100, gpu: 100, npu: 100, thermal: 200, battery: 1000, rapl: 1000}
 """

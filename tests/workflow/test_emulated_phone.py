@@ -329,19 +329,22 @@ def test_load_becomes_heat_current_and_clock(phone, folder):
     counter = "class/power_supply/battery/charge_counter"
     # Work runs on the fast cluster first, so that its clock rises even when the phone gets little.
     fast = f"devices/system/cpu/cpufreq/policy{(os.cpu_count() or 1) // 2}"
+    gpu = "class/kgsl/kgsl-3d0/gpu_busy_percentage"
     time.sleep(1)
     cool, idle, charge = read(folder, zone), read(folder, current), read(folder, counter)
+    unused = read(folder, gpu)
     assert read(folder, f"{fast}/scaling_cur_freq") == read(folder, f"{fast}/cpuinfo_min_freq")
     processes = [phone.spawn(["sh", "-c", "i=0; while :; do i=$((i+1)); done"]) for _ in range(2)]
     time.sleep(8)
     hot, loaded, drained = read(folder, zone), read(folder, current), read(folder, counter)
-    clock = read(folder, f"{fast}/scaling_cur_freq")
+    clock, composing = read(folder, f"{fast}/scaling_cur_freq"), read(folder, gpu)
     for process in processes:
         process.kill()
     assert hot - cool > 1000, "milli-degrees in eight seconds"
     assert loaded < idle - 100_000, "a discharging current is negative and grows"
     assert clock > 2 * read(folder, f"{fast}/cpuinfo_min_freq")
     assert drained < charge
+    assert composing > unused + 20, "the modelled GPU answers to the load"
     time.sleep(4)
     assert read(folder, zone) < hot - 500
 

@@ -11,6 +11,27 @@ if TYPE_CHECKING:
     from pocketvlm.devices.base import Device
 
 
+def lock_name(config: Mapping[str, Any]) -> str:
+    """Return the name under which `locks.device_lock` holds a device: one name for one thing to be held.
+
+    A phone is held by its serial, so that two files that mean one phone, or two clones, exclude each other;
+    where its config names none, the adb server is asked for the only phone there is. An emulated phone and
+    this machine have no serial that lasts, and are held by the id of their file (besides the host's lock).
+
+    Args:
+        config: the device's file of `config/devices`.
+
+    Raises:
+        DeviceError, TransientDeviceError: no serial is named, and none or several phones are connected, or
+            the only one cannot be used, as for `open_device`.
+    """
+    if config["kind"] != "phone":
+        return str(config["id"])
+    from pocketvlm.devices.adb import serial_of
+
+    return f"serial-{serial_of(config)}"
+
+
 @contextlib.contextmanager
 def open_device(config: Mapping[str, Any], *, results: Path) -> Iterator[Device]:
     """Reach a device: connect to a phone, take the lease of an emulated one, or use this machine.

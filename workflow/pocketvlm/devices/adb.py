@@ -18,7 +18,7 @@ from adbutils import AdbConnection  # type: ignore[import-untyped]
 
 from pocketvlm.devices import adb_server
 from pocketvlm.devices.adb_server import Client, choose_serial, errors, start_server
-from pocketvlm.devices.base import Process, Progress, Result, parse_free_space, run
+from pocketvlm.devices.base import PULL_LIMIT_BYTES, Process, Progress, Result, parse_free_space, run
 from pocketvlm.devices.sync import SyncRefusedError, SyncSession
 from pocketvlm.errors import DeviceError, TransientDeviceError
 
@@ -220,12 +220,12 @@ class AdbDevice:
             mode = session.mode(remote)
             if stat.S_ISDIR(mode):
                 local.mkdir(parents=True, exist_ok=True)
-                session.receive(list(_files(session, remote, local)))
+                session.receive(list(_files(session, remote, local)), PULL_LIMIT_BYTES)
             elif mode == 0:
                 raise SyncRefusedError("no such file or folder")
             else:
                 local.parent.mkdir(parents=True, exist_ok=True)
-                session.receive([(remote, local)])
+                session.receive([(remote, local)], PULL_LIMIT_BYTES)
 
     def shell(self, argv: Sequence[str], timeout: float) -> Result:
         """Run a command once and wait for it; kill it at the deadline."""
@@ -272,6 +272,25 @@ def _files(session: SyncSession, remote: str, local: Path) -> Iterator[tuple[str
             yield from _files(session, below, here)
         elif stat.S_ISREG(entry.mode):
             yield below, here
+
+
+def serial_of(config: Mapping[str, Any]) -> str:
+    """Return the serial of the phone that a config means: the one it names, else that of the only one there.
+
+    Args:
+        config: the device's file of `config/devices`, kind `phone`.
+
+    Raises:
+        DeviceError, TransientDeviceError: no serial is named, and none or several are connected, or the only
+            one cannot be used, as for `connect`.
+    """
+    transport = config["transport"]
+    if transport["serial"] is not None:
+        return str(transport["serial"])
+    port = int(transport["server_port"])
+    start_server(port)
+    client = Client(host="127.0.0.1", port=port, socket_timeout=adb_server.STALL_SECONDS)
+    return choose_serial(client, None, config["id"])
 
 
 def connect(config: Mapping[str, Any]) -> AdbDevice:

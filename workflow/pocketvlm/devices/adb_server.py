@@ -14,7 +14,8 @@ import adbutils  # type: ignore[import-untyped]
 from adbutils import AdbClient, AdbConnection, AdbError, AdbTimeout
 from adbutils.errors import AdbConnectionError  # type: ignore[import-untyped]
 
-from pocketvlm.devices.sync import SyncRefusedError
+from pocketvlm.devices.base import too_large
+from pocketvlm.devices.sync import SyncRefusedError, TooLargeError
 from pocketvlm.errors import DeviceError, TransientDeviceError
 
 # A device that answers nothing for so long is stopped, not slow: a shell round trip takes milliseconds.
@@ -156,6 +157,8 @@ def errors(device_id: str, serial: str | None, doing: str = "a call") -> Iterato
         yield
     except SyncRefusedError as error:
         raise _refused_file(str(error), which, doing) from error
+    except TooLargeError as error:
+        raise too_large(str(error), which, error.limit) from error
     except (AdbTimeout, TimeoutError) as error:
         raise TransientDeviceError(f"{which} stopped answering during {doing}", do=again) from error
     except AdbConnectionError as error:

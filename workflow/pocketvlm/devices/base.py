@@ -13,6 +13,10 @@ from pocketvlm.errors import DeviceError
 # Called with the bytes sent so far.
 Progress = Callable[[int], None]
 
+# The most that is taken from a device as one file. A run leaves sensor tables and a model's words, some MiB
+# at most; a device that sends more is broken or hostile and must not fill this machine's disk.
+PULL_LIMIT_BYTES = 512 << 20
+
 
 @dataclass(frozen=True)
 class Result:
@@ -99,7 +103,8 @@ class Device(Protocol):
         """Copy a file, or a folder with all below it, from the device; a file appears complete or not at all.
 
         Raises:
-            DeviceError: there is no such thing, or it cannot be read.
+            DeviceError: there is no such thing, it cannot be read, or a file of it is longer than
+                `PULL_LIMIT_BYTES`.
             TransientDeviceError: the device stopped answering.
         """
 
@@ -133,6 +138,14 @@ def substitute(text: str, places: Mapping[str, str]) -> str:
     for name, value in places.items():
         text = text.replace("{" + name + "}", value)
     return text
+
+
+def too_large(remote: str, which: str, limit: int) -> DeviceError:
+    """Return the error for a file that a device gives and that is longer than anything a run leaves there."""
+    return DeviceError(
+        f"{remote} on {which} is longer than the {limit >> 20} MiB that are taken from a device as one file",
+        do="Look at that file on the device, and delete it there if it is not from this project",
+    )
 
 
 def run(device: Device, argv: Sequence[str], timeout: float) -> str:

@@ -38,14 +38,21 @@ show() {
 }
 show "$root"/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq
 show "$root"/sys/class/thermal/thermal_zone*/type "$root"/sys/class/thermal/thermal_zone*/temp
-show "$root"/sys/class/power_supply/battery/current_now "$root"/sys/class/power_supply/battery/voltage_now
-show "$root"/sys/class/power_supply/battery/charge_counter "$root"/sys/class/power_supply/battery/temp
-show "$root"/sys/class/power_supply/battery/status
+# `battery` by its name too: a phone may let the shell read below a folder that it does not let it list.
+for supply in "$root"/sys/class/power_supply/battery "$root"/sys/class/power_supply/*; do
+    show "$supply"/type "$supply"/scope
+    # Chargers are not read: some answer slowly.
+    kind=$(cat "$supply"/type 2>/dev/null)
+    case "$kind/${supply##*/}" in Battery/* | */battery | */BAT*) ;; *) continue ;; esac
+    show "$supply"/current_now "$supply"/voltage_now "$supply"/power_now "$supply"/status "$supply"/temp
+    show "$supply"/charge_counter "$supply"/charge_now "$supply"/energy_now
+done
 show "$root"/sys/class/kgsl/kgsl-3d0/gpu_busy_percentage "$root"/sys/class/kgsl/kgsl-3d0/gpuclk
 show "$root"/sys/class/kgsl/kgsl-3d0/devfreq/cur_freq "$root"/sys/class/kgsl/kgsl-3d0/gpu_model
 show "$root"/sys/class/misc/mali0/device/utilization "$root"/sys/class/misc/mali0/device/devfreq/*/cur_freq
 show "$root"/sys/module/ged/parameters/gpu_loading "$root"/sys/class/devfreq/*/cur_freq
 show "$root"/sys/class/powercap/intel-rapl*/name "$root"/sys/class/powercap/intel-rapl*/energy_uj
+show "$root"/sys/class/powercap/intel-rapl*/max_energy_range_uj
 if [ -e /dev/sysmon_subsystem_stats ]; then
     if [ -r /dev/sysmon_subsystem_stats ]; then printf 'R\t/dev/sysmon_subsystem_stats\tioctl\n'
     else printf 'D\t/dev/sysmon_subsystem_stats\n'; fi
@@ -113,6 +120,38 @@ def identify(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
         "sensors": sensors.used,
         "missing": sensors.missing,
     }
+
+
+# What says which device it is. The sensors do not: zones of parts that sleep (a modem's) come and go.
+_STABLE = (
+    "id",
+    "kind",
+    "model",
+    "soc",
+    "os",
+    "kernel",
+    "cpus",
+    "memory_bytes",
+    "page_bytes",
+    "target",
+    "exec_prefix",
+    "notice",
+)
+
+
+def stable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an identity that must not change while the device stays the same one.
+
+    Two looks at a device are compared by this and not by the whole: the sensors that answer, and so the
+    groups and what is missing, may differ from look to look without another device or system being there.
+
+    Args:
+        identity: the content of identity.json.
+
+    Raises:
+        KeyError: it lacks one of these entries.
+    """
+    return {name: identity[name] for name in _STABLE}
 
 
 def parse(printed: str) -> tuple[dict[str, str | None], dict[str, str]]:

@@ -15,16 +15,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from pocketvlm.devices.base import Process, Progress, Result, parse_free_space, run
+from pocketvlm.devices.base import (
+    PULL_LIMIT_BYTES,
+    Process,
+    Progress,
+    Result,
+    parse_free_space,
+    run,
+    too_large,
+)
 from pocketvlm.errors import DeviceError, TransientDeviceError
 
 _COPY_BYTES = 8 << 20
+# Where any Linux keeps its commands; the user's own PATH is not that of another machine.
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 class LocalProcess:
-    """A command that runs on this machine, in a session of its own."""
+    """A command that runs on this machine, in a session of its own and with no more than `environment`."""
 
-    def __init__(self, argv: Sequence[str], directory: Path) -> None:
+    def __init__(self, argv: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         try:
             self._child = subprocess.Popen(
                 list(argv),
@@ -32,6 +42,7 @@ class LocalProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=directory,
+                env=dict(environment),
                 start_new_session=True,
             )
             self._failed: Result | None = None
@@ -89,7 +100,11 @@ class LocalProcess:
 
 
 class LocalDevice:
-    """This machine (see `Device`)."""
+    """This machine (see `Device`).
+
+    Commands get a fixed environment, as on a phone: programs read variables (llama.cpp every `LLAMA_ARG_…`),
+    and what the user happens to have set is in no run's key.
+    """
 
     def __init__(self, device_id: str, remote_dir: Path) -> None:
         self.id = device_id
@@ -99,7 +114,15 @@ class LocalDevice:
         self.sysfs_root = ""
         self.exec_prefix: tuple[str, ...] = ()
         self.places: Mapping[str, str] = {"sysfs_root": "", "remote_dir": self.remote_dir}
-        remote_dir.mkdir(parents=True, exist_ok=True)
+        home, temporary = Path(self.remote_dir, "home"), Path(self.remote_dir, "tmp")
+        for folder in (home, temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._environment = {
+            "PATH": _PATH,
+            "HOME": str(home),
+            "TMPDIR": str(temporary),
+            "LC_ALL": "C.UTF-8",
+        }
 
     def push(self, local: Path, remote: str, mode: int = 0o644, *, progress: Progress | None = None) -> None:
         """Copy a file into the device's folder, sharing blocks where the file system can."""
@@ -117,13 +140,13 @@ class LocalDevice:
         source = Path(remote)
         try:
             if source.is_dir():
-                shutil.copytree(source, local, dirs_exist_ok=True)
+                shutil.copytree(source, local, dirs_exist_ok=True, copy_function=_copy_out)
                 return
             local.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=local.parent, prefix=f".{local.name}.")
             os.close(descriptor)
             try:
-                shutil.copyfile(source, name)
+                _copy_out(str(source), name)
                 Path(name).chmod(0o644)
                 Path(name).replace(local)
             except BaseException:
@@ -134,7 +157,7 @@ class LocalDevice:
 
     def shell(self, argv: Sequence[str], timeout: float) -> Result:
         """Run a command once and wait for it."""
-        process = LocalProcess(argv, Path(self.remote_dir))
+        process = LocalProcess(argv, Path(self.remote_dir), self._environment)
         try:
             return process.wait(timeout)
         except TimeoutError:
@@ -148,7 +171,7 @@ class LocalDevice:
 
     def spawn(self, argv: Sequence[str]) -> Process:
         """Start a command once and return while it runs."""
-        return LocalProcess(argv, Path(self.remote_dir))
+        return LocalProcess(argv, Path(self.remote_dir), self._environment)
 
     def properties(self) -> dict[str, str]:
         """This machine has no Android properties."""
@@ -193,6 +216,13 @@ def _copy(source: int, sink: int, progress: Progress | None) -> None:
         sent += count
         if progress is not None:
             progress(sent)
+
+
+def _copy_out(source: str, target: str) -> None:
+    if Path(source).stat().st_size > PULL_LIMIT_BYTES:
+        raise too_large(source, "this machine", PULL_LIMIT_BYTES)
+    shutil.copyfile(source, target)
+    shutil.copystat(source, target)
 
 
 def _refused(error: Exception, what: str) -> DeviceError:

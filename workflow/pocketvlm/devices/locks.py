@@ -37,7 +37,7 @@ def device_lock(
     """Hold a device, so that no other block runs on it.
 
     Args:
-        device_id: the device's serial where it has one of its own, else its id.
+        device_id: what `pocketvlm.devices.lock_name` says for the device's config.
         deadline: seconds to wait for another holder; None waits as long as it takes.
         report: takes lines about the wait.
 

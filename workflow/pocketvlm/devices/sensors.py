@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ROOT = "{sysfs_root}"
+_SUPPLIES = "/sys/class/power_supply"
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 # Zone types by component, first match wins. Sources: device trees of Qualcomm, MediaTek, Tensor and Exynos
 # phones.
@@ -72,8 +73,12 @@ class Sensors:
         unit: str,
         scale: float | None,
         kind: str = "gauge",
+        wraps_at: int | None = None,
     ) -> None:
-        """Take a sensor into use; of two that would have one name, the second gets a number."""
+        """Take a sensor into use; of two that would have one name, the second gets a number.
+
+        `wraps_at` is the raw value at which a counter begins again at 0, None where it is not known.
+        """
         clean = re.sub(r"[^a-z0-9_.-]", "_", name.lower())[:80]
         taken = {sensor["name"] for sensor in self.used}
         number, unique = 2, clean
@@ -91,6 +96,7 @@ class Sensors:
                 "unit": unit,
                 "scale": scale,
                 "kind": kind,
+                **({} if wraps_at is None else {"range": wraps_at}),
             }
         )
 
@@ -284,26 +290,63 @@ def _temperature_scale(line: str | None) -> float | None:
 
 
 def _battery(found: Found, sensors: Sensors) -> None:
-    base = "/sys/class/power_supply/battery"
-    if not any(path.startswith(f"{base}/") for path in found.files):
+    names, peripherals = _batteries(found)
+    if not names:
+        whose = f"; {', '.join(peripherals)} is a peripheral's" if peripherals else ""
         for quantity in ("current", "voltage", "charge", "battery_status"):
-            sensors.lack(quantity, "battery", "no battery under /sys/class/power_supply")
+            sensors.lack(quantity, "battery", f"no battery of the device under {_SUPPLIES}{whose}")
         return
+    base = f"{_SUPPLIES}/{names[0]}"
+    # Phones count charge in charge_counter, laptops in charge_now; both are in uAh (sysfs-class-power).
+    charge = "charge_now" if found.files.get(f"{base}/charge_counter") is None else "charge_counter"
     rows: tuple[tuple[str, str, str, str, str, float | None, str], ...] = (
         ("current_now", "first", "current", "battery", "A", found.current_scale, "gauge"),
         ("voltage_now", "first", "voltage", "battery", "V", 1e-6, "gauge"),
-        ("charge_counter", "first", "charge", "battery", "Ah", 1e-6, "counter"),
+        (charge, "first", "charge", "battery", "Ah", 1e-6, "counter"),
         ("temp", "first", "temperature", "battery.power_supply", "degC", 0.1, "gauge"),
         ("status", "text", "battery_status", "battery", "text", None, "text"),
     )
+    packs = [name for name in names if name.startswith("BAT")]
     for file, select, quantity, component, unit, scale, kind in rows:
         path = f"{base}/{file}"
-        if found.files.get(path) is None:
-            shown = "cannot be read" if path in found.files else "is not there"
-            sensors.lack(quantity, component, f"{path} {shown}")
+        if quantity == "current" and names[0] in packs and len(packs) > 1:
+            sensors.lack(
+                quantity, component, f"{' and '.join(packs)} share the load and no sensor is their sum"
+            )
+        elif found.files.get(path) is None:
+            sensors.lack(quantity, component, _why_not(found, base, file))
         else:
             name = f"battery.{file.removesuffix('_now')}"
             sensors.add(name, "battery", path, select, quantity, component, unit, scale, kind)
+
+
+def _batteries(found: Found) -> tuple[list[str], list[str]]:
+    """Return the supplies that are the device's own batteries, the one to read first, and the peripherals'.
+
+    Source: Documentation/ABI/testing/sysfs-class-power: `type` is Battery for both, and `scope` Device for a
+    battery that powers a peripheral (a mouse) only.
+    """
+    own: list[str] = []
+    peripherals: list[str] = []
+    for name in sorted({match[1] for match, _ in found.below(rf"{_SUPPLIES}/([^/]+)/[^/]+")}):
+        # The names of Android's and of ACPI's batteries speak for them where the type does not.
+        named = name == "battery" or name.startswith("BAT")
+        if not named and found.files.get(f"{_SUPPLIES}/{name}/type") != "Battery":
+            continue
+        scope = found.files.get(f"{_SUPPLIES}/{name}/scope")
+        (peripherals if scope == "Device" else own).append(name)
+    own.sort(key=lambda name: (name != "battery", not name.startswith("BAT"), _natural(name)))
+    return own, peripherals
+
+
+def _why_not(found: Found, base: str, file: str) -> str:
+    path = f"{base}/{file}"
+    if path in found.files:
+        return f"{path} cannot be read"
+    # Laptops may tell watt and watt-hours instead, from which no current or charge can be had exactly.
+    instead = {"current_now": "power_now", "charge_now": "energy_now"}.get(file)
+    shown = f"; {instead} is, which is not used" if instead and f"{base}/{instead}" in found.files else ""
+    return f"{path} is not there{shown}"
 
 
 def _rapl(found: Found, sensors: Sensors) -> None:
@@ -311,10 +354,22 @@ def _rapl(found: Found, sensors: Sensors) -> None:
     if not domains:
         sensors.lack("energy", "rapl", "no RAPL domain under /sys/class/powercap")
     for match, line in domains:
-        name = found.files.get(f"/sys/class/powercap/{match[1]}/name") or match[1]
+        folder = f"/sys/class/powercap/{match[1]}"
+        name = found.files.get(f"{folder}/name") or match[1]
         if line is None:
             sensors.lack("energy", f"rapl.{name}", f"{match[0]} can be read by root only")
-        else:
-            sensors.add(
-                f"rapl.{name}", "rapl", match[0], "first", "energy", f"rapl.{name}", "J", 1e-6, "counter"
-            )
+            continue
+        # The largest value it shows (Documentation/power/powercap/powercap.rst); the next one is 0.
+        largest = found.files.get(f"{folder}/max_energy_range_uj") or ""
+        sensors.add(
+            f"rapl.{name}",
+            "rapl",
+            match[0],
+            "first",
+            "energy",
+            f"rapl.{name}",
+            "J",
+            1e-6,
+            "counter",
+            wraps_at=int(largest) + 1 if re.fullmatch(r"[0-9]{1,20}", largest) else None,
+        )

@@ -28,6 +28,14 @@ class SyncRefusedError(Exception):
     """The device answered FAIL; the text is its reason."""
 
 
+class TooLargeError(Exception):
+    """A file from the device is longer than is taken; the text is its path, `limit` the bytes."""
+
+    def __init__(self, remote: str, limit: int) -> None:
+        super().__init__(remote)
+        self.limit = limit
+
+
 @dataclass(frozen=True)
 class Listed:
     """One entry of a folder on the device: name, st_mode, size (modulo 2**32)."""
@@ -124,14 +132,17 @@ class SyncSession:
             raise EOFError(f"unexpected answer {kind!r} to STAT")
         return mode
 
-    def receive(self, files: Sequence[tuple[str, Path]]) -> None:
+    def receive(self, files: Sequence[tuple[str, Path]], limit: int) -> None:
         """Fetch files, requests sent ahead of the answers; each appears under its name when it is complete.
 
         Args:
             files: path on the device and local path, whose folder exists.
+            limit: the most bytes that are taken as one file. What a listing says is not asked: the device
+                may send something else.
 
         Raises:
             SyncRefusedError: the device could not read one; the text names it.
+            TooLargeError: one is longer than `limit`; the session is of no more use.
             OSError, EOFError: the connection broke or timed out.
         """
         waiting = iter(files)
@@ -148,7 +159,11 @@ class SyncSession:
             partial = local.with_name(f".{local.name}.part")
             try:
                 with partial.open("wb") as sink:
+                    left = limit
                     for chunk in self._chunks(remote):
+                        left -= len(chunk)
+                        if left < 0:
+                            raise TooLargeError(remote, limit)
                         sink.write(chunk)
                 partial.replace(local)
             except BaseException:

@@ -4,7 +4,8 @@ Pure functions and values; `writer` feeds them and writes what they say. The num
 phone, not of any real one: they exercise everything that reads sensors, and no result of them is a phone's.
 
 Load: `load` is in cores (CPU seconds a second of all processes below adbd, at most the number of cores).
-Heavy work runs on the fast cluster first, as an energy-aware scheduler does, then on the slow one.
+A fixed share of it runs on the slow cluster (services, I/O), the rest on the fast cluster first, as an
+energy-aware scheduler does, then on the slow one. Which core a process really ran on is not looked at.
 
 Clock (schedutil's rule, Documentation/scheduler/schedutil.rst): the slowest operating point of at least
 1.25 x utilisation x maximum; a hot die caps it.
@@ -18,9 +19,12 @@ Battery: open-circuit voltage by charge, a series resistance R; V = OCV - I R an
 I = (OCV - sqrt(OCV^2 - 4 R P)) / (2 R). While a lease holds the phone it discharges; between leases it
 charges at a constant current until it is full. It never falls below 1 %, because the model has no shutdown.
 
-GPU: the load of a lit screen (4 %) plus a coupling of 6 % x load / cores, for the frames that a progress
-display costs. Like the public kgsl drivers it shows the mean of windows of about a second, not a running
-value.
+GPU: nothing computes on one here. What it shows is a coupling to the CPU load, so that what reads it has
+something to follow: busy cores stand for composition and copies, which saturate as memory bandwidth does.
+demand = screen + copy x (1 - exp(-load / copy_cores)), as a share of what the highest clock does; the share
+of time that it is busy is demand x fmax / f, at most 1. Like the public kgsl drivers it shows the mean of
+windows of about a second, not a running value, and at the end of each the clock goes one operating point up
+above 80 % and one down below 50 %.
 """
 
 from __future__ import annotations
@@ -59,6 +63,10 @@ class Phone:
         clusters: slow first.
         ambient: temperature around it, in degC.
         charge_full: in coulomb.
+        slow_share: of the load, what runs on the slow cluster in any case.
+        gpu_screen: load of a lit screen, as a share of what the GPU does at its highest clock.
+        gpu_copy: what composition and copies add to it at most, in the same unit.
+        gpu_copy_cores: busy cores at which they reach 63 % of that.
         regulator_loss: what the regulators turn into heat, as a fraction of what they pass on.
         capacity: heat capacity by node, J/K.
         conductance: between two nodes, or a node and `ambient`, W/K.
@@ -69,6 +77,7 @@ class Phone:
     charge_full: float = 4500 * 3.6
     resistance: float = 0.085
     charger: float = 1.5
+    slow_share: float = 0.15
     screen_watts: float = 0.55
     rest_watts: float = 0.30
     off_watts: float = 0.10
@@ -82,8 +91,9 @@ class Phone:
         585_000_000,
         675_000_000,
     )
-    gpu_screen: float = 0.04
-    gpu_coupling: float = 0.06
+    gpu_screen: float = 0.015
+    gpu_copy: float = 0.8
+    gpu_copy_cores: float = 1.7
     gpu_window: float = 1.0
     gauge_window: float = 0.2
     capacity: Mapping[str, float] = field(
@@ -140,6 +150,7 @@ class State:
         watts: power of the last step, in W, and of its clusters.
         gauge: what the battery gauge shows, A (positive = discharging) and V; it means over `gauge_window`.
         gpu: what the GPU shows, busy and total us of the last full window, and its clock in Hz.
+        gpu_clock: the clock it runs at, in Hz.
     """
 
     temperatures: Mapping[str, float]
@@ -152,6 +163,7 @@ class State:
     gpu: tuple[int, int, int] = (0, 0, 0)
     gauge_sum: tuple[float, float] = (0.0, 0.0)
     gpu_sum: tuple[float, float] = (0.0, 0.0)
+    gpu_clock: int = 0
 
 
 def fresh(phone: Phone) -> State:
@@ -166,6 +178,7 @@ def start(phone: Phone, temperatures: Mapping[str, float], charge: float) -> Sta
         charge=charge,
         clocks=tuple(cluster.clocks[0] for cluster in phone.clusters),
         time_in_state=tuple(dict.fromkeys(cluster.clocks, 0.0) for cluster in phone.clusters),
+        gpu_clock=phone.gpu_clocks[0],
     )
     # The gauges show something from the first moment: one full window of an idle phone.
     return replace(
@@ -218,21 +231,17 @@ def draw(phone: Phone, charge: float, watts: float) -> tuple[float, float]:
 
 
 def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
-    left = min(max(load, 0.0), float(phone.cores))
-    share = left / phone.cores
-    busy = [0.0] * len(phone.clusters)
-    for index in reversed(range(len(phone.clusters))):
-        busy[index] = min(left, float(len(phone.clusters[index].cpus)))
-        left -= busy[index]
+    load = min(max(load, 0.0), float(phone.cores))
+    busy = _place(phone, load)
     clocks, cluster_watts = [], []
     for cluster, cores in zip(phone.clusters, busy, strict=True):
         clock = _clock(cluster, cores / len(cluster.cpus), state.temperatures["cpu"])
         clocks.append(clock)
         # An idle cluster leaks a little.
         cluster_watts.append(0.02 + cores * cluster.watts * (clock / cluster.clocks[-1]) ** 2.5)
-    gpu_busy = phone.gpu_screen + phone.gpu_coupling * share
-    top = phone.gpu_clocks[-1]
-    gpu_clock = next((clock for clock in phone.gpu_clocks if gpu_busy < 0.8 * clock / top), top)
+    gpu_clock, top = state.gpu_clock, phone.gpu_clocks[-1]
+    demand = phone.gpu_screen + phone.gpu_copy * (1 - math.exp(-load / phone.gpu_copy_cores))
+    gpu_busy = min(1.0, demand * top / gpu_clock)
     gpu_watts = 0.03 + gpu_busy * phone.gpu_watts * (gpu_clock / top) ** 2
     used = phone.screen_watts + phone.rest_watts + sum(cluster_watts) + gpu_watts
     watts = used * (1 + phone.regulator_loss)
@@ -255,6 +264,7 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
         gauge, gauge_sum = draw(phone, charge, gauge_sum[0] / gauge_sum[1]), (0.0, 0.0)
     gpu, gpu_sum = state.gpu, (state.gpu_sum[0] + gpu_busy * seconds, state.gpu_sum[1] + seconds)
     if gpu_sum[1] >= phone.gpu_window - 1e-9:
+        gpu_clock = _gpu_clock(phone, gpu_clock, gpu_sum[0] / gpu_sum[1])
         gpu, gpu_sum = (round(gpu_sum[0] * 1e6), round(gpu_sum[1] * 1e6), gpu_clock), (0.0, 0.0)
     return State(
         temperatures=temperatures,
@@ -270,7 +280,26 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
         gpu=gpu,
         gauge_sum=gauge_sum,
         gpu_sum=gpu_sum,
+        gpu_clock=gpu_clock,
     )
+
+
+def _place(phone: Phone, load: float) -> list[float]:
+    """Return the busy cores of each cluster, slow first; they sum to `load`, at most all cores."""
+    rooms = [float(len(cluster.cpus)) for cluster in phone.clusters]
+    slow = min(rooms[0], phone.slow_share * load if len(rooms) > 1 else load)
+    busy, left = [slow, *[0.0] * (len(rooms) - 1)], load - slow
+    for index in reversed(range(len(rooms))):
+        taken = min(left, rooms[index] - busy[index])
+        busy[index] += taken
+        left -= taken
+    return busy
+
+
+def _gpu_clock(phone: Phone, clock: int, busy: float) -> int:
+    """Return the clock after a window in which the GPU was busy for this share of the time."""
+    point = phone.gpu_clocks.index(clock) + (busy > 0.8) - (busy < 0.5)
+    return phone.gpu_clocks[min(max(point, 0), len(phone.gpu_clocks) - 1)]
 
 
 def _clock(cluster: Cluster, utilisation: float, die: float) -> int:
