@@ -52,7 +52,7 @@ class Absent:
 
 
 def _short(names: Sequence[str]) -> tuple[str, ...]:
-    """Return metrics with those of many parts as one: `temperature_max (7 classes)`."""
+    """Return metrics with those of many parts as one: `temperature_max.* (7)`."""
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(name.partition(".")[0], []).append(name)
