@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.devices import open_device
+from pocketvlm.devices import lock_name, open_device
 from pocketvlm.devices.base import Device
-from pocketvlm.devices.identify import identify
+from pocketvlm.devices.identify import identify, stable
 from pocketvlm.devices.locks import device_lock, host_lock
 from pocketvlm.errors import DeviceError, IntegrityError
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
@@ -85,7 +85,7 @@ def hold(config: Mapping[str, Any], results: Path) -> Iterator[Device]:
     with ExitStack() as stack:
         if config["host_cores"]:
             stack.enter_context(host_lock(report=log.info))
-        stack.enter_context(device_lock(config["id"], report=log.info))
+        stack.enter_context(device_lock(lock_name(config), report=log.info))
         yield stack.enter_context(open_device(config, results=results))
 
 
@@ -188,13 +188,14 @@ def _measure(planned: Sequence[PlannedRun], jobs: Mapping[str, Job], idle: Job, 
 
 
 def _check_identity(device: Device, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    found = identify(device, config)
-    if found != identity:
-        changed = sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name))
+    """Raise when another device, or the same after an update, answers under this name."""
+    found, expected = stable(identify(device, config)), stable(identity)
+    changed = sorted(name for name in expected if found[name] != expected[name])
+    if changed:
         raise DeviceError(
             f"{config['id']} is not what it was when it was identified: {', '.join(changed)} changed",
             where=f"results/devices/{config['id']}/identity.json",
-            do="Run `snakemake --cores 1 --forcerun identify_device all` to take it as a new device",
+            do="Run again with --forcerun identify_device to take it as a new device",
         )
 
 

@@ -18,7 +18,6 @@ PACKAGES = (
     "numpy",
     "pandas",
     "pyarrow",
-    "scipy",
     "matplotlib",
     "seaborn",
     "jinja2",
