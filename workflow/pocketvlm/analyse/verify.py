@@ -62,7 +62,7 @@ def verify(
         found += _raw(block, root / "raw")
     if found:
         return found  # tables made from damaged runs would only repeat it
-    with tempfile.TemporaryDirectory(prefix="pocketvlm-verify-") as name:
+    with tempfile.TemporaryDirectory(dir=own, prefix=".verify-") as name:
         again = Path(name)
         try:
             for block in blocks:
