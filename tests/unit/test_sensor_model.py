@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketvlm.devices.emulated import load, model, sysfs
-from pocketvlm.devices.emulated.writer import SensorFiles
+from pocketvlm.devices.emulated.writer import SensorFiles, known_below
 
 PHONE = model.phone(2, ambient=25.0, charge_mah=4500)
 
@@ -262,6 +262,16 @@ def test_cpu_time_counts_children_that_have_ended(tmp_path: Path):
     child.communicate(b"\n", timeout=20)
     assert load.cpu_seconds(os.getpid(), []) - before >= alive >= 0.05
     assert child.pid not in load.descendants(os.getpid())
+
+
+def test_what_a_dead_parent_left_is_not_forgotten():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    orphans: dict[int, str | None] = {4711: "12"}
+    assert known_below(gone.pid, orphans) == orphans
+    below = known_below(os.getppid(), orphans)
+    assert below[os.getpid()] == load.start_time(os.getpid())
+    assert 4711 not in below
 
 
 def test_both_ways_to_find_descendants_agree():

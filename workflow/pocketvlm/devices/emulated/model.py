@@ -77,7 +77,7 @@ class Phone:
     charge_full: float = 4500 * 3.6
     resistance: float = 0.085
     charger: float = 1.5
-    slow_share: float = 0.15
+    slow_share: float = 0.25
     screen_watts: float = 0.55
     rest_watts: float = 0.30
     off_watts: float = 0.10

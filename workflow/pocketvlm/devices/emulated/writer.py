@@ -112,7 +112,7 @@ def main(arguments: Mapping[str, Any]) -> None:
         state = model.step(phone, state, busy, elapsed)
         spent, before = total, now
         if now - looked >= _LOOK_SECONDS:
-            tree = {process: load.start_time(process) for process in load.descendants(parent)}
+            tree = known_below(parent, tree)
             looked = now
         if now - saved_last >= _SAVE_SECONDS:
             write_json(record, model.to_json(state, time.time()))
@@ -120,6 +120,15 @@ def main(arguments: Mapping[str, Any]) -> None:
     write_json(record, model.to_json(state, time.time()))
     if os.getppid() != parent:
         end_orphans(tree)
+
+
+def known_below(parent: int, before: dict[int, str | None]) -> dict[int, str | None]:
+    """Return the processes below our parent with their start times; those known before if it is gone by now.
+
+    What a parent that has just died left is below it no more, and must not be forgotten.
+    """
+    tree = {process: load.start_time(process) for process in load.descendants(parent)}
+    return tree if os.getppid() == parent else before
 
 
 def end_orphans(tree: dict[int, str | None]) -> None:
