@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+from pocketvlm.analyse.sensors import BUSY
 
 
 def _summed(samples: pd.DataFrame) -> pd.Series:
@@ -51,22 +51,23 @@ def temperatures(samples: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def power(samples: pd.DataFrame) -> pd.Series:
-    """Return watts over microseconds: battery current x voltage, or else the rate of an energy counter.
+    """Return watts over microseconds: battery current x voltage, or else the rate of the energy counters.
 
-    Positive is discharging. Of several energy counters the widest domain (`rapl.package`, `psys`) holds the
-    others, so the largest rate is taken and never their sum.
+    Positive is discharging; while the battery charges there is no value, as in the metrics. Energy counters are
+    added as the metrics add them: packages and their memory, which hold the other domains.
     """
     current, voltage = gauge(samples, "current"), gauge(samples, "voltage")
     if current and voltage:
         amperes = next(iter(current.values()))
         volts = next(iter(voltage.values())).reindex(amperes.index, method="nearest")
-        return amperes * volts
-    rates = {
-        name: (counter.diff() / (counter.index.to_series().diff() / 1e6)).dropna()
+        return (amperes * volts)[amperes >= 0]
+    rates = [
+        (counter.diff() / (counter.index.to_series().diff() / 1e6)).dropna()
         for name, counter in gauge(samples, "energy").items()
-    }
-    # A RAPL counter that wraps falls: that one interval is unknown.
-    rates = {name: rate[rate >= 0] for name, rate in rates.items() if not rate.empty}
+        if name.startswith(("rapl.package", "rapl.dram"))
+    ]
     if not rates:
         return pd.Series(dtype=float)
-    return max(rates.values(), key=lambda rate: float(rate.mean()))
+    total = sum(rates[1:], rates[0]).dropna()
+    # A counter that wraps falls: that one interval is unknown.
+    return total[total >= 0]
