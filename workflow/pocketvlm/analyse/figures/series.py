@@ -53,8 +53,8 @@ def temperatures(samples: pd.DataFrame) -> dict[str, pd.Series]:
 def power(samples: pd.DataFrame) -> pd.Series:
     """Return watts over microseconds: battery current x voltage, or else the rate of the energy counters.
 
-    Positive is discharging; while the battery charges there is no value, as in the metrics. Energy counters are
-    added as the metrics add them: packages and their memory, which hold the other domains.
+    Positive is discharging; while the battery charges there is no value, as in the metrics. Energy counters
+    are added as the metrics add them: packages and their memory, which hold the other domains.
     """
     current, voltage = gauge(samples, "current"), gauge(samples, "voltage")
     if current and voltage:
