@@ -14,7 +14,11 @@ from pocketvlm.errors import ConfigError, IntegrityError, WorkloadError
 from pocketvlm.weights.quantise import FILE_TYPES, check_type, quantise
 
 ROOT = Path(__file__).parents[2]
-BUNDLES = sorted((ROOT / "results/bundles").glob(f"llama.cpp-*-cpu-{host_target()}"))
+BUNDLES = sorted(
+    path
+    for path in (ROOT / "results/bundles").glob(f"llama.cpp-*-cpu-{host_target()}")
+    if (path / "bin/llama-quantize").is_file()
+)
 
 
 def gguf_file(path: Path, kind: int) -> Path:
