@@ -287,7 +287,13 @@ assert os.getsid(0) == os.getpgid(0) == os.getpid()
 assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 print(open("/proc/self/status").read())
 """
-    recording = prober.run(CPU, ["sh", "-c", "grep Sig /proc/self/status"])
+    # As a shell starts what it puts in the background.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGQUIT, signal.SIGHUP)}
+    try:
+        recording = prober.run(CPU, ["sh", "-c", "grep Sig /proc/self/status"])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert b"SigIgn:\t0000000000000000" in recording.stdout
     recording = prober.run(CPU, python(code))
     assert recording.record["status"] == 0, recording.stderr

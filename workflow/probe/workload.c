@@ -17,12 +17,15 @@
 
 #include "base.h"
 
-static const int forwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ, SIGCHLD, SIGUSR1};
+/* What must not end the guard before the workload. */
+static const int outlived[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ, SIGCHLD, SIGUSR1};
+enum { LAST_SIGNAL = 64 }; /* of Linux on every target; those that cannot be set are refused and skipped */
 
 static void default_signals(void) {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t none;
-    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) sigaction(forwarded[i], &action, NULL);
+    /* All of them: a shell in the background, nohup and others leave signals ignored, and exec would hand that on. */
+    for (int number = 1; number <= LAST_SIGNAL; number++) sigaction(number, &action, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -41,7 +44,7 @@ static int start_guard(void) {
         int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int fd = 0; nothing >= 0 && fd < 3; fd++) dup2(nothing, fd);
         struct sigaction ignore = {.sa_handler = SIG_IGN};
-        for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) sigaction(forwarded[i], &ignore, NULL);
+        for (size_t i = 0; i < sizeof outlived / sizeof *outlived; i++) sigaction(outlived[i], &ignore, NULL);
         pid_t group = 0, word;
         for (;;) {
             ssize_t got = read(ends[0], &word, sizeof word);
