@@ -359,7 +359,10 @@ def test_corrupt_weights_are_not_measured(rerun: Project) -> None:
     done = rerun.snakemake("all")
     assert done.returncode != 0
     line = last_line(done.stdout)
-    assert line.startswith("measure_block on local failed: the workload ended with status ")
+    # llama.cpp says what is wrong, or falls over what is missing: both are the end of the workload.
+    assert re.match(
+        r"measure_block on local failed: the workload (ended with status \d+|was killed by signal \d+)", line
+    )
     assert set(rerun.raw_runs()) == before
     assert not (rerun.path / "results/micro/blocks/local.json").exists()
     weights.write_bytes(whole)
