@@ -5,14 +5,16 @@ children, as a share of one core over the wall time.
 
     python tests/bench/probe.py [--seconds 10] [--repeats 3]
 
-probe_core_percent          the probe with its responsiveness thread, its start and end included
-probe_no_wake_core_percent  the same without that thread
+probe_core_percent          the probe at the loop's work: the list every 100 ms, its start and end included
+probe_wake_core_percent     the same with its responsiveness thread, as runs are recorded
+sleep_core_percent          a loop that does nothing but sleep 16.7 ms: the machine's own price of that thread
 shell_core_percent          sh with one `cat` a file, then `sleep 0.1`: each value is known by its file
 shell_one_cat_core_percent  sh with one `cat` of all files, then `sleep 0.1`: cheaper, but values run together
 interval_error_p99_ms       of |interval - 100 ms| between the samples of a group, over all groups
 samples, expected_samples   of all groups of a run of the probe
 shell_rounds                rounds of the shell loop; expected_rounds are due
 times_cheaper               shell_core_percent / probe_core_percent
+times_cheaper_with_wake     the same with the responsiveness thread
 times_cheaper_per_round     the same of the CPU time for one reading of all files: the loop misses rounds
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import ctypes
 import itertools
 import json
 import platform
@@ -41,6 +44,7 @@ sys.path.insert(0, str(ROOT))
 from tests.probe.recording import built  # noqa: E402
 
 PERIOD_S = 0.1
+WAKE_S = 1 / 60
 Group = dict[str, list[tuple[str, str, str]]]
 
 
@@ -139,6 +143,15 @@ def run_probe(probe: Path, listed: Path, folder: Path, seconds: float, *options:
     }
 
 
+def run_sleep(seconds: float) -> dict[str, Any]:
+    """Sleep in steps of the responsiveness thread's period, in this process, its timer slack as short."""
+    ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK
+    before, began = time.process_time(), time.monotonic()
+    for _ in range(round(seconds / WAKE_S)):
+        time.sleep(WAKE_S)
+    return {"core_percent": 100 * (time.process_time() - before) / (time.monotonic() - began)}
+
+
 def run_shell(paths: list[str], output: Path, seconds: float, *, one_cat: bool) -> dict[str, Any]:
     """Run the loop until the time is up and count its rounds."""
     read = f"cat {shlex.join(paths)}" if one_cat else f"for f in {shlex.join(paths)}; do cat $f; done"
@@ -169,8 +182,9 @@ def main() -> None:
         listed = folder / "sensors.tsv"
         listed.write_text(sensor_list(groups))
         ways: dict[str, Callable[[Path], dict[str, Any]]] = {
-            "probe": lambda out: run_probe(probe, listed, out, options.seconds),
-            "no_wake": lambda out: run_probe(probe, listed, out, options.seconds, "--wake-us", "0"),
+            "probe": lambda out: run_probe(probe, listed, out, options.seconds, "--wake-us", "0"),
+            "wake": lambda out: run_probe(probe, listed, out, options.seconds),
+            "sleep": lambda out: run_sleep(options.seconds),
             "shell": lambda out: run_shell(paths, out, options.seconds, one_cat=False),
             "one_cat": lambda out: run_shell(paths, out, options.seconds, one_cat=True),
         }
@@ -184,14 +198,16 @@ def main() -> None:
 
     rounds = options.seconds / PERIOD_S
     cheaper = median("shell", "core_percent") / median("probe", "core_percent")
-    errors = sorted(error for run in done["probe"] for error in run["errors"])
+    errors = sorted(error for run in done["wake"] for error in run["errors"])
     result = {
         "probe_core_percent": median("probe", "core_percent"),
-        "probe_no_wake_core_percent": median("no_wake", "core_percent"),
-        "probe_own_core_percent": median("probe", "own_percent"),
+        "probe_wake_core_percent": median("wake", "core_percent"),
+        "probe_own_core_percent": median("wake", "own_percent"),
+        "sleep_core_percent": median("sleep", "core_percent"),
         "shell_core_percent": median("shell", "core_percent"),
         "shell_one_cat_core_percent": median("one_cat", "core_percent"),
         "times_cheaper": cheaper,
+        "times_cheaper_with_wake": median("shell", "core_percent") / median("wake", "core_percent"),
         "times_cheaper_per_round": cheaper * rounds / median("shell", "rounds"),
         "interval_error_p99_ms": errors[-(-99 * len(errors) // 100) - 1],
         "interval_error_max_ms": errors[-1],

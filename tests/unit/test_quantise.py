@@ -145,6 +145,6 @@ def test_the_real_tool_quantises_and_refuses_a_damaged_model(tmp_path: Path) -> 
     assert (tmp_path / "Q4_0.gguf").stat().st_size < (tmp_path / "Q8_0.gguf").stat().st_size
     with source.open("r+b") as stream:
         stream.truncate(source.stat().st_size // 2)
-    with pytest.raises(WorkloadError, match="not within the file bounds"):
+    with pytest.raises(IntegrityError, match="damaged"):
         quantise(program, source, tmp_path / "bad.gguf", "Q4_0", 1)
     assert not (tmp_path / "bad.gguf").exists()

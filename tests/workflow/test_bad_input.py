@@ -215,8 +215,10 @@ def stub(project: Project) -> Project:
     (project.path / "config/experiments/stub.yaml").write_text(STUB)
     weights = project.path / "results/weights/synthetic-llava-nano"
     weights.mkdir(parents=True)
-    (weights / "mmproj-f16.gguf").write_bytes(b"projector")
-    (weights / "model-Q4_0.gguf").write_bytes(b"weights")
+    for name in ("mmproj-f16", "model-Q4_0"):
+        (weights / f"{name}.gguf").write_bytes(name.encode())
+        record = {"format": 1, "sha256": sha256_file(weights / f"{name}.gguf")}
+        write_json(weights / f"{name}.json", record)
     return project
 
 
@@ -348,21 +350,29 @@ def test_a_killed_workflow_leaves_no_run_that_counts_and_no_process(stub: Projec
 
 
 @pytest.mark.slow
-def test_corrupt_weights_are_not_measured(rerun: Project) -> None:
-    """Half a file, as a full disk or a broken copy leaves it; the framework refuses it."""
+def half(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def flipped(whole: bytes) -> bytes:
+    return whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:]
+
+
+@pytest.mark.parametrize("damage", [half, flipped])
+def test_corrupt_weights_are_not_measured(rerun: Project, damage: Callable[[bytes], bytes]) -> None:
+    """Half a file, as a full disk or a broken copy leaves it, and a single bit."""
     (weights,) = (rerun.path / "results/weights").glob("*/model-Q4_0.gguf")
     whole = weights.read_bytes()
+    made = sha256_file(weights)
     before = set(rerun.raw_runs())
     if weights.is_symlink():  # into the shared cache, which this test must not touch
         weights.unlink()
-    weights.write_bytes(whole[: len(whole) // 2])
+    weights.write_bytes(damage(whole))
     done = rerun.snakemake("all")
     assert done.returncode != 0
     line = last_line(done.stdout)
-    # llama.cpp says what is wrong, or falls over what is missing: both are the end of the workload.
-    assert re.match(
-        r"measure_block on local failed: the workload (ended with status \d+|was killed by signal \d+)", line
-    )
+    assert line.startswith("measure_block on local failed: model-Q4_0.gguf was changed since it was made")
+    assert made in line and sha256_file(weights) in line
     assert set(rerun.raw_runs()) == before
     assert not (rerun.path / "results/micro/blocks/local.json").exists()
     weights.write_bytes(whole)

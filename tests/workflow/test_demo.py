@@ -88,13 +88,15 @@ def test_observed_and_reported_agree_on_this_machine(demo: Project) -> None:
     )
     rows = rows.dropna(subset=["value"])
     rows["off_ms"] = (rows["value"].abs() / 100) * rows["value_reported"]
-    # The median of a cell's runs: one run that shared its core with something else is no disagreement.
+    # Each cell by its median; of the single runs, one in ten may have shared its core with something else.
     medians = (
         rows.assign(percent=rows["value"].abs()).groupby(["cell", "counter"])[["percent", "off_ms"]].median()
     )
     assert len(medians) >= 6
     wrong = medians[(medians["percent"] > 2) & (medians["off_ms"] > 5)]
     assert wrong.empty, wrong.to_string()
+    single = rows[(rows["value"].abs() > 2) & (rows["off_ms"] > 5)]
+    assert len(single) <= len(rows) / 10, single.to_string()
 
 
 def test_the_emulated_phone_has_energy_and_warms_up_and_says_what_it_is(demo: Project) -> None:

@@ -119,7 +119,14 @@ def block_files_of(device):
     return {
         "identity": f"results/devices/{device}/identity.json",
         "bundles": bundles_of(device),
-        "weights": sorted({path for cell in cells for path in weights_files(cell).values()}),
+        "weights": sorted(
+            {
+                f"{path.removesuffix('.gguf')}{ending}"
+                for cell in cells
+                for path in weights_files(cell).values()
+                for ending in (".gguf", ".json")
+            }
+        ),
         "images": sorted({STUDY.workloads[cell.workload]["image_path"] for cell in cells}),
     }
 

@@ -1,7 +1,7 @@
 """Pinned sources and synthetic weights.
 
 results/sources/<framework>-<version>.tar.gz
-results/weights/<model>/{model,mmproj}-f16.gguf
+results/weights/<model>/{model,mmproj}-f16.{gguf,json}
 
 What tells two outputs of a rule with `cache:` apart must be among its parameters: the between-workflow cache knows
 an output by the rule's code, parameters and inputs, and not by its wildcards.
@@ -24,7 +24,7 @@ rule fetch_source:
 rule synthesise_weights:
     """Weights with an architecture's shape and random values, the same bytes on every machine."""
     output:
-        ensure("results/weights/{model}/{role}-f16.gguf", sha256=weights_sha256),
+        multiext("results/weights/{model}/{role}-f16", ".gguf", ".json"),
     log:
         "results/logs/synthesise_weights.{model}.{role}.log",
     cache: "omit-software"
@@ -32,6 +32,6 @@ rule synthesise_weights:
         role="{role}",
         preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
         sha256=weights_sha256,
-        code=code_hash("weights"),
+        code=code_hash("weights/synthetic.py", "weights/description.py"),
     script:
         "../scripts/synthesise_weights.py"

@@ -110,7 +110,7 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
     if fewest is not None:
         for row in sensed:
             if row["samples"] is not None and row["samples"] < fewest:
-                _close([row], f"{row['samples']} samples in the phase, {_short(fewest)} are needed")
+                _close([row], f"{row['samples']} of the {_short(fewest)} samples that a phase needs")
     shortest = thresholds.get("min_phase_ms")
     if shortest is not None:
         for row in rows:

@@ -11,6 +11,7 @@ from typing import Any
 from pocketvlm import frameworks
 from pocketvlm.measure.store import run_key
 from pocketvlm.provenance import sha256_file, sha256_json
+from pocketvlm.weights.description import checked_sha256
 
 _PLACEHOLDER = re.compile(r"@(bundle|weights|workload)/(.+)")
 
@@ -63,7 +64,11 @@ class Job:
 
 
 def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
-    """Return the job of a cell: the adapter's command, and the hashes of all that goes into it."""
+    """Return the job of a cell: the adapter's command, and the hashes of all that goes into it.
+
+    Raises:
+        IntegrityError: a weights file is not what its record says.
+    """
     adapter = frameworks.command(cell.adapter)
     argv = adapter.command(
         version=cell.version,
@@ -78,7 +83,7 @@ def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
     key_inputs = {
         **_device_inputs(identity, probe),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
-        "weights": {role: sha256_file(path) for role, path in cell.weights.items()},
+        "weights": {role: checked_sha256(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
         "environment": {},

@@ -8,9 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from gguf import GGUFReader
-
 from pocketvlm.errors import ConfigError, IntegrityError, WorkloadError
+from pocketvlm.weights.description import read_header
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
             where="config/models.yaml: quantisations",
             do=f"Use one of: {', '.join(FILE_TYPES)}",
         )
-    _check_magic(source)
+    read_header(source)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         partial = Path(folder) / destination.name
@@ -76,28 +75,11 @@ def quantise(quantiser: Path, source: Path, destination: Path, quantisation: str
 
 def check_type(path: Path, quantisation: str) -> None:
     """Raise IntegrityError when a file is no GGUF file of that quantisation."""
-    _check_magic(path)
-    try:
-        field = GGUFReader(path).get_field("general.file_type")
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise IntegrityError(
-            f"{path.name} is a damaged GGUF file: {error}", where=str(path), do="Remove it, then start again"
-        ) from error
+    field = read_header(path).get_field("general.file_type")
     found = int(field.contents()) if field else None
     if found != FILE_TYPES[quantisation]:
         raise IntegrityError(
             f"{path.name} has file type {found}, {quantisation} is {FILE_TYPES[quantisation]}",
             where=str(path),
             do="Remove it, then start again",
-        )
-
-
-def _check_magic(path: Path) -> None:
-    with path.open("rb") as stream:
-        magic = stream.read(4)
-    if magic != b"GGUF":
-        raise IntegrityError(
-            f"{path.name} is no GGUF file: it begins with {magic!r}",
-            where=str(path),
-            do="Remove it so that it is made again",
         )
