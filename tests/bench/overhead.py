@@ -101,8 +101,16 @@ def decode_ratio(experiment: str, pairs: int) -> float:
             ]
             speeds = {}
             for kind in ("plain", "probed") if number % 2 else ("probed", "plain"):
-                done = subprocess.run(plain if kind == "plain" else probed, capture_output=True, check=True)
-                said = done.stderr if kind == "plain" else (out / "stderr").read_bytes()
+                # To files: a reader of pipes would be one more that wakes for every token.
+                with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+                    subprocess.run(
+                        plain if kind == "plain" else probed,
+                        stdin=subprocess.DEVNULL,
+                        stdout=stdout,
+                        stderr=stderr,
+                        check=True,
+                    )
+                said = ((folder if kind == "plain" else out) / "stderr").read_bytes()
                 # The last match is decoding; the one before it is the prompt's.
                 speeds[kind] = float(_DECODE.findall(said)[-1])
             ratios.append(speeds["probed"] / speeds["plain"])
