@@ -128,3 +128,84 @@ def test_a_cell_listed_twice_is_refused(root: Path) -> None:
 def test_the_shipped_configuration_has_no_key_that_its_schema_lacks() -> None:
     for path in sorted((ROOT / "config/experiments").glob("*.yaml")):
         study.load(config(path.stem), ROOT)
+
+
+def unprovisioned(root: Path, **experiment: Any) -> Path:
+    """Add to the smallest experiment a cell whose framework nobody has provisioned; return its file."""
+    path = root / "config/experiments/tiny.yaml"
+    text = {**yaml.safe_load(path.read_text()), **experiment}
+    text["cells"].append(
+        {
+            **text["cells"][0],
+            "framework": "mllm",
+            "version": "unstated",
+            "quantisation": "Q4_K",
+            "settings": {},
+        }
+    )
+    path.write_text(yaml.safe_dump(text))
+    return path
+
+
+def test_a_framework_that_is_not_provisioned_is_refused_unless_rows_are_wanted(root: Path) -> None:
+    unprovisioned(root)
+    with pytest.raises(ConfigError, match=r"mllm is not provisioned.*cells\.1\.framework.*absent: row"):
+        study.load(config("tiny"), root)
+
+
+def test_a_framework_that_is_not_provisioned_is_a_row_with_the_reason(root: Path) -> None:
+    unprovisioned(root, absent="row")
+    found = study.load(config("tiny"), root)
+    measured, absent = found.records()["cells"]
+    assert measured["unavailable"] is None
+    assert "mllm is not provisioned" in absent["unavailable"]
+    assert absent["adapter"] is None
+    assert found.cells[0].unavailable is None
+
+
+def test_a_stack_is_one_of_the_papers_and_no_part_of_the_cells_id(root: Path) -> None:
+    before = study.load(config("tiny"), root).cells[0].id
+    path = root / "config/experiments/tiny.yaml"
+    text = yaml.safe_load(path.read_text())
+    text["paper"] = "arxiv-2507.08505"
+    text["cells"][0]["stack"] = "llava-llamacpp"
+    path.write_text(yaml.safe_dump(text))
+    found = study.load(config("tiny"), root)
+    assert found.records()["paper"] == "arxiv-2507.08505"
+    assert [cell["stack"] for cell in found.records()["cells"]] == ["llava-llamacpp"]
+    assert found.cells[0].id == before
+    text["cells"][0]["stack"] = "llava-lamacpp"
+    path.write_text(yaml.safe_dump(text))
+    with pytest.raises(ConfigError, match=r"cells\.0\.stack.*Did you mean llava-llamacpp"):
+        study.load(config("tiny"), root)
+
+
+def test_a_stack_without_a_paper_is_refused(root: Path) -> None:
+    rewrite(root / "config/experiments/tiny.yaml", stack="llava-llamacpp")
+    with pytest.raises(ConfigError, match=r"stack"):
+        study.load(config("tiny"), root)
+
+
+def test_an_unknown_paper_lists_those_there_are(root: Path) -> None:
+    path = root / "config/experiments/tiny.yaml"
+    path.write_text(path.read_text() + "paper: arxiv-2507.08506\n")
+    with pytest.raises(ConfigError, match=r"arxiv-2507\.08505"):
+        study.load(config("tiny"), root)
+
+
+def test_what_is_not_provisioned_has_nothing_to_build(root: Path) -> None:
+    path = root / "config/frameworks.yaml"
+    text = yaml.safe_load(path.read_text())
+    text["llama.cpp"]["unprovisioned"] = "not today"
+    path.write_text(yaml.safe_dump(text))
+    with pytest.raises(ConfigError, match=r"frameworks\.yaml: llama\.cpp"):
+        study.load(config("tiny"), root)
+
+
+def test_the_cells_of_an_absent_device_keep_reasons_of_their_own(root: Path) -> None:
+    unprovisioned(root, absent="row")
+    found = study.load(config("tiny"), root).without({"emulated-phone": "no phone is connected"})
+    first, second = (cell.unavailable for cell in found.cells)
+    assert first == "no phone is connected"
+    assert second is not None
+    assert "not provisioned" in second

@@ -103,6 +103,8 @@ def _explained(error: Any, where: str) -> ConfigError:
         return ConfigError(
             f"the key {missing!r} is missing", where=place, do=f"Add it: {meaning}" if meaning else "Add it"
         )
+    if error.schema is False:
+        return ConfigError("this key does not go together with its neighbours", where=place, do="Remove it")
     meaning = error.schema.get("description")
     unclear = error.validator in ("oneOf", "anyOf")
     return ConfigError(

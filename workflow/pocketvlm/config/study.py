@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
 from pocketvlm.build.toolchains import host_target
+from pocketvlm.config.paper import load_paper
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.errors import ConfigError
 from pocketvlm.provenance import sha256_json
+from pocketvlm.weights import hub
+from pocketvlm.weights.lock import Lock, load_lock, lock_path
 
 _AXES = ("device", "version", "backend", "model", "quantisation", "workload")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of a table: device x build x model/quantisation x workload x settings."""
+    """One column of a table: device x build x model/quantisation x workload x settings.
+
+    Attributes:
+        stack: the paper's stack that it stands for, None for none; no part of its id.
+        unavailable: why it cannot be measured as things are, None when it can; no part of its id.
+    """
 
     device: str
     framework: str
@@ -30,6 +38,8 @@ class Cell:
     workload: str
     settings: Mapping[str, Any]
     target: str
+    stack: str | None = None
+    unavailable: str | None = None
 
     @property
     def bundle(self) -> str:
@@ -67,9 +77,26 @@ class Study:
     analysis: Mapping[str, Any]
     paths: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def rows_for_absent(self) -> bool:
+        """Whether a cell that cannot be measured is a row with the reason instead of an error."""
+        return bool(self.experiment.get("absent", "refuse") == "row")
+
     def cells_of(self, device: str) -> tuple[Cell, ...]:
         """The cells of one device, in the order of the experiment."""
         return tuple(cell for cell in self.cells if cell.device == device)
+
+    def without(self, absent: Mapping[str, str]) -> Study:
+        """Return this study with the cells of some devices unavailable: the reason by device.
+
+        A cell that has a reason of its own keeps it: the device's return would not help.
+        """
+        return replace(
+            self,
+            cells=tuple(
+                replace(cell, unavailable=cell.unavailable or absent.get(cell.device)) for cell in self.cells
+            ),
+        )
 
     def records(self) -> dict[str, Any]:
         """What `cells.json` holds: the resolved experiment as plain values."""
@@ -79,6 +106,7 @@ class Study:
             "title": self.experiment["title"],
             "repeats": self.experiment["repeats"],
             "warmups": self.experiment["warmups"],
+            "paper": self.experiment.get("paper"),
             "cells": [
                 {
                     "cell": cell.id,
@@ -88,12 +116,14 @@ class Study:
                     "version": cell.version,
                     "backend": cell.backend,
                     "build": cell.bundle,
-                    "adapter": self.frameworks[cell.framework]["adapter"],
+                    "adapter": self.frameworks[cell.framework].get("adapter"),
                     "model": cell.model,
                     "weights_kind": self.models[cell.model]["kind"],
                     "quantisation": cell.quantisation,
                     "workload": cell.workload,
                     "settings": cell.settings_text,
+                    "stack": cell.stack,
+                    "unavailable": cell.unavailable,
                 }
                 for cell in self.cells
             ],
@@ -116,6 +146,8 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
     experiment = load_yaml(_named(paths["experiments"], name, "experiment"), "experiment")
     tables = {table: load_yaml(paths[table], table) for table in ("models", "frameworks", "toolchains")}
     where = str(paths["experiments"] / f"{name}.yaml")
+    stacks = _stacks(paths["papers"], experiment, where)
+    lock = load_lock(lock_path(paths["models"]))
     devices: dict[str, Mapping[str, Any]] = {}
     workloads: dict[str, Mapping[str, Any]] = {}
     cells: list[Cell] = []
@@ -128,7 +160,10 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
             if values["workload"] not in workloads:
                 workloads[values["workload"]] = _workload(paths["workloads"], values["workload"], place)
             _check_names(values, tables, place)
-            cells.append(Cell(**values, target=devices[device]["target"]))
+            if values["stack"] is not None:
+                _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
+            reason = _unavailable(values, tables, lock, place, rows=experiment.get("absent") == "row")
+            cells.append(Cell(**values, target=devices[device]["target"], unavailable=reason))
     _refuse_twins(cells, where)
     return Study(
         name=name,
@@ -150,6 +185,36 @@ def _named(folder: Path, name: str, what: str) -> Path:
         known = [entry.stem for entry in folder.glob("*.yaml")]
         raise ConfigError(f"the {what} {name!r} is not known", where=str(folder), do=suggest(name, known))
     return path
+
+
+def _stacks(folder: Path, experiment: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return the stacks of the experiment's paper by id; none without a paper."""
+    if "paper" not in experiment:
+        return {}
+    path = _known(folder, experiment["paper"], "paper", where)
+    return {stack.id: {"model": stack.model} for stack in load_paper(path).stacks}
+
+
+def _unavailable(
+    values: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], lock: Lock, place: str, *, rows: bool
+) -> str | None:
+    """Return why a cell cannot be measured whatever device there is, None when it can.
+
+    Raises:
+        ConfigError: the experiment wants no rows for such cells, and the framework cannot be run. (Weights
+            that are not locked are refused by the job that fetches them.)
+    """
+    framework, model = values["framework"], values["model"]
+    reason: str | None = tables["frameworks"][framework].get("unprovisioned")
+    if reason is not None and not rows:
+        raise ConfigError(
+            reason,
+            where=f"{place}.framework",
+            do="Remove the cell, or write `absent: row` to have it as a row with this reason",
+        )
+    if reason is None and rows:
+        reason = hub.unavailable(model, tables["models"][model], lock, values["quantisation"])
+    return reason
 
 
 def _device(
@@ -204,6 +269,7 @@ def _product(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 **dict(zip(_AXES, values, strict=True)),
                 "framework": entry["framework"],
+                "stack": entry.get("stack"),
                 "settings": dict(zip(settings, chosen, strict=True)),
             }
 
@@ -212,9 +278,12 @@ def _check_names(values: Mapping[str, Any], tables: Mapping[str, Mapping[str, An
     framework = _entry(tables["frameworks"], values["framework"], f"{place}.framework", "framework")
     _entry(framework["versions"], values["version"], f"{place}.version", f"version of {values['framework']}")
     _entry(framework["backends"], values["backend"], f"{place}.backend", f"backend of {values['framework']}")
+    model = _entry(tables["models"], values["model"], f"{place}.model", "model")
+    if "unprovisioned" in framework:
+        # Its weights' formats and its settings are known to nobody yet.
+        return
     adapter = frameworks.command(framework["adapter"])
     adapter.resolve_settings(values["settings"], where=f"{place}.settings")
-    model = _entry(tables["models"], values["model"], f"{place}.model", "model")
     known = list(model["quantisations"])
     if values["quantisation"] not in known:
         raise ConfigError(
