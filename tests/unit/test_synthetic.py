@@ -16,7 +16,11 @@ from pocketvlm.errors import ConfigError
 from pocketvlm.weights.synthetic import Preset, preset_from_config, write
 
 ROOT = Path(__file__).parents[2]
-MODELS = yaml.safe_load((ROOT / "config/models.yaml").read_text())
+MODELS = {
+    name: entry
+    for name, entry in yaml.safe_load((ROOT / "config/models.yaml").read_text()).items()
+    if "preset" in entry
+}
 
 TINY: dict[str, Any] = {
     "seed": 7,

@@ -11,9 +11,13 @@ from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
 from pocketvlm.provision import cache
+from pocketvlm.weights import hub, lock
 
 with stage.plain_errors():
     STUDY = study.load(config)
+    hub.check(STUDY.models)
+    LOCK_FILE = lock.lock_path(STUDY.paths["models"])
+    LOCK = lock.load_lock(LOCK_FILE)
     HOST = host_target()
     CACHE = cache.cache_root() / "outputs"
 
@@ -22,6 +26,10 @@ RAW = "results/raw"
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
+
+# Where the weights of each model come from, which decides the rule that makes them.
+PRESETS = [name for name, entry in STUDY.models.items() if "preset" in entry]
+HUB = {name: entry for name, entry in STUDY.models.items() if hub.is_hub(entry)}
 
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
 OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(CACHE)))
@@ -34,6 +42,12 @@ if workflow.is_main_process:
 def one_of(names):
     """A pattern that matches these names and nothing else."""
     return "|".join(re.escape(name) for name in names)
+
+
+def having(parts):
+    """A pattern of models, each only before its own parts: {model: parts} of the files `<model>/<part>.…`."""
+    patterns = [f"{re.escape(model)}(?=/({one_of(names)})\\.)" for model, names in parts.items() if names]
+    return "|".join(patterns) or "(?!)"
 
 
 wildcard_constraints:
@@ -89,6 +103,11 @@ def source_sha256(wildcards):
 
 def weights_sha256(wildcards):
     return STUDY.models[wildcards.model]["sha256"][wildcards.role]
+
+
+def pin_of(wildcards):
+    """What the lock says of a file of a hub model, or why it says nothing."""
+    return hub.pin(wildcards.model, STUDY.models[wildcards.model], LOCK, wildcards.part)
 
 
 def bundle_path(framework, version, backend, target):

@@ -1,7 +1,9 @@
-"""Pinned sources and synthetic weights.
+"""Pinned sources, synthetic weights, and the weights of the Hugging Face hub.
 
 results/sources/<framework>-<version>.tar.gz
 results/weights/<model>/{model,mmproj}-f16.{gguf,json}
+results/weights/<model>/model-<quantisation>.{gguf,json}, as the hub has it
+config/models.lock.yaml, by `snakemake lock_models`
 
 What tells two outputs of a rule with `cache:` apart must be among its parameters: the between-workflow cache knows
 an output by the rule's code, parameters and inputs, and not by its wildcards.
@@ -27,6 +29,8 @@ rule synthesise_weights:
         multiext("results/weights/{model}/{role}-f16", ".gguf", ".json"),
     log:
         "results/logs/synthesise_weights.{model}.{role}.log",
+    wildcard_constraints:
+        model=one_of(PRESETS),
     cache: "omit-software"
     params:
         role="{role}",
@@ -35,3 +39,32 @@ rule synthesise_weights:
         code=code_hash("weights/synthetic.py", "weights/description.py"),
     script:
         "../scripts/synthesise_weights.py"
+
+
+rule lock_models:
+    """Ask the hub for revision, size and sha256 of its models, and write them into the lock beside the table."""
+    log:
+        "results/logs/lock_models.log",
+    params:
+        models=HUB,
+        names=[name.strip() for name in config.get("models", "").split(",") if name.strip()],
+        lock=str(LOCK_FILE),
+    script:
+        "../scripts/lock_models.py"
+
+
+rule fetch_weights:
+    """One file of a model of the hub: the bytes that the lock pins."""
+    output:
+        multiext("results/weights/{model}/{part}", ".gguf", ".json"),
+    log:
+        "results/logs/fetch_weights.{model}.{part}.log",
+    wildcard_constraints:
+        model=having({model: hub.fetched(entry) for model, entry in HUB.items()}),
+        part="(model|mmproj)-[A-Za-z0-9_]+",
+    cache: "omit-software"
+    params:
+        pin=pin_of,
+        code=code_hash("weights/description.py"),
+    script:
+        "../scripts/fetch_weights.py"
