@@ -92,7 +92,8 @@ def _faint(runs: Sequence[str], durations: Mapping[str, float]) -> list[str]:
     return [ordered[i] for i in np.linspace(0, len(ordered) - 1, FAINT_RUNS).round().astype(int)]
 
 
-def _shade(axes: Axes, phases: pd.DataFrame, *, strip: bool) -> None:
+def shade(axes: Axes, phases: pd.DataFrame, *, strip: bool) -> None:
+    """Shade the phases of one run (rows of `phases.parquet`); with a strip of their full colours above."""
     for row in phases.itertuples():
         start, end = float(str(row.start_us)) / 1e6, float(str(row.end_us)) / 1e6
         colour = palette.PHASE_COLOURS[str(row.phase)]
@@ -176,7 +177,7 @@ def draw_timeline(
                 continue
             heights.append(PANEL_HEIGHT)
             _draw_panel(axes, panel, lines, behind, strip=axes is drawn[0])
-            _shade(axes, shown, strip=axes is drawn[0])
+            shade(axes, shown, strip=axes is drawn[0])
             axes.set_xlim(0, end)
             axes.tick_params(labelbottom=axes is drawn[-1])
             if axes is drawn[-1]:
