@@ -172,7 +172,8 @@ def draw_power(
         destinations: `.svg` and `.png` files.
     """
     found = [(stack, measured(stack, mine, results, records)) for stack, mine in ours.by_stack(paper, cells)]
-    notes = _gaps(found)
+    shown = [mine.cell for _, mine in found if mine.cell is not None and (mine.power or mine.temperature)]
+    notes = [f"Ours, {cell['stack']}: {ours.cell_text(cell)}" for cell in shown] + _gaps(found)
     said = []
     with style.canvas() as figure:
         grid = figure.subplots(2 if notes else 1, 1, squeeze=False)[:, 0]
@@ -212,7 +213,6 @@ def draw_power(
         if notes:
             heights.append(_list(grid[1], notes))
         figure.legend(handles=_handles(), loc="outside lower left", ncols=2, handlelength=1.2)
-        shown = [mine.cell for _, mine in found if mine.cell is not None and (mine.power or mine.temperature)]
         title = "Figure 4: peak power and die temperature"
         style.finish(
             figure,
@@ -220,13 +220,9 @@ def draw_power(
             labels.tags(shown),
             list(zip(grid, heights, strict=True)),
             subtitle=f"In the layout of {paper.citation}. Ours: the highest sample of a run, median over "
-            "runs; whiskers: the range, of runs or as published. " + _devices(shown),
+            "runs. Whiskers: the range, of runs or as published",
         )
         style.save(figure, destinations, title=title, description="; ".join(said) + ".")
-
-
-def _devices(shown: Sequence[Cell]) -> str:
-    return "; ".join(dict.fromkeys(f"{cell['stack']}: {ours.cell_text(cell)}" for cell in shown))
 
 
 def _scale(left: Axes, right: Axes, spans: Sequence[tuple[Span | None, Span | None]]) -> None:
@@ -243,7 +239,7 @@ def _scale(left: Axes, right: Axes, spans: Sequence[tuple[Span | None, Span | No
 def _list(axes: Axes, notes: Sequence[str]) -> float:
     """Turn axes into the list of what is missing; return the height that it needs."""
     axes.set_axis_off()
-    lines = "\n".join(style.wrap(note, 88) for note in notes)
+    lines = "\n".join(style.wrap(note, 66) for note in notes)
     axes.text(0, 1, lines, transform=axes.transAxes, va="top", size=7.5, style="italic", in_layout=False)
     return style.height_of(lines)
 

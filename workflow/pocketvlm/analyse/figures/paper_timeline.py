@@ -95,8 +95,23 @@ def short(text: str, most: int = MOST_TEXT) -> str:
     return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
 
 
-def _draw_published(axes: Axes, value: Published | None, top: float) -> tuple[float, float]:
-    """Draw a published value as a line or a band, named; return the free span of the axes (fractions)."""
+def _draw_published(
+    axes: Axes,
+    value: Published | None,
+    top: float,
+    lines: Sequence[Line],
+    span: tuple[float, float],
+    wide: bool,
+) -> tuple[float, float]:
+    """Draw a published value as a line or a band, named; return the free span of the axes (fractions).
+
+    Args:
+        axes: their y-axis reaches from 0 to `top`.
+        value: in the unit of the axes.
+        lines: what is drawn besides, which the name keeps clear of.
+        span: of the time axis, s.
+        wide: whether the axes are as wide as the figure.
+    """
     if value is None:
         return 0.0, 1.0
     if value.single:
@@ -107,7 +122,7 @@ def _draw_published(axes: Axes, value: Published | None, top: float) -> tuple[fl
             axes.axhline(end, color=THEIRS, linewidth=0.8, zorder=3)
     axes.annotate(
         f"paper: {value} %",
-        (1, value.high),
+        (_clear(value.high, top, lines, span, 0.23 if wide else 0.48), value.high),
         (-2, 2.5),
         xycoords=axes.get_yaxis_transform(),
         textcoords="offset points",
@@ -117,6 +132,21 @@ def _draw_published(axes: Axes, value: Published | None, top: float) -> tuple[fl
     )
     below, above = (0.0, value.low / top), (value.high / top, 1.0)
     return below if below[1] - below[0] > above[1] - above[0] else above
+
+
+def _clear(value: float, top: float, lines: Sequence[Line], span: tuple[float, float], width: float) -> float:
+    """Return where a name above a value ends (fraction of the width): farthest right, clear of the lines."""
+    reach = value + LABEL / PANEL_HEIGHT * top
+    seconds = span[1] - span[0]
+    for end in (1.0, 0.9, 0.8, 0.7, 0.6, width):
+        first, last = (span[0] + seconds * side for side in (end - width, end))
+        near = [
+            line.values[(line.values.index >= first * 1e6) & (line.values.index <= last * 1e6)]
+            for line in lines
+        ]
+        if not any(((one >= value) & (one <= reach)).any() for one in near):
+            return end
+    return 1.0
 
 
 def _write(axes: Axes, text: str, free: tuple[float, float], width: int) -> float:
@@ -211,19 +241,22 @@ def draw_utilisation(
                 grid[row], columns, lines, values, loaded, strict=True
             ):
                 axes.set_ylim(0, top)
-                free = _draw_published(axes, value, top)
+                end = float(phases["end_us"].max()) / 1e6 if mine else 1.0
+                free = _draw_published(axes, value, top, mine, (0.0, end), len(columns) == 1)
                 _draw_lines(axes, mine)
                 drawn.append(mine)
                 if mine:
                     present.update(phases["phase"].astype(str))
                     shade(axes, phases, strip=row == 1)
-                    axes.set_xlim(0, float(phases["end_us"].max()) / 1e6)
+                    axes.set_xlim(0, end)
                 else:
                     text = _why_empty(seen, panel, row, identities)
                     heights[row] = max(heights[row], _write(axes, text, free, width))
                     axes.tick_params(labelbottom=False)
                     axes.set_xticks([])
-                axes.set_title(panel.title, pad=12 if row == 1 and seen.run else 5)
+                axes.set_title(
+                    panel.title, pad=12 if row == 1 and any(column.run for column in columns) else 5
+                )
                 style.tidy(axes)
                 said.append(_say(seen, panel, mine, value))
         for column, seen in enumerate(columns):
@@ -244,7 +277,7 @@ def draw_utilisation(
             title,
             labels.tags(shown),
             list(zip(grid[:, 0], heights, strict=True)),
-            subtitle=f"In the layout of {paper.citation}; violet: its plateau, other lines: ours",
+            subtitle=f"In the layout of {paper.citation}; purple: its plateau, other lines: ours",
         )
         style.save(figure, destinations, title=title, description=". ".join(said) + ".")
 
