@@ -111,6 +111,23 @@ class Counter:
 
 
 @dataclass(frozen=True)
+class Accounting:
+    """What one of a framework's counters counts, in terms of its others.
+
+    Args:
+        whole: the counter.
+        parts: counters that lie inside it, apart from each other: their sum is never more than the whole.
+        outside: counters of times that the whole leaves out: none of them overlaps it.
+        rest: what else the whole counts, in words.
+    """
+
+    whole: str
+    parts: tuple[str, ...]
+    outside: tuple[str, ...]
+    rest: str
+
+
+@dataclass(frozen=True)
 class Report:
     """A workload's output, understood.
 
@@ -139,7 +156,13 @@ class Report:
 
 
 class Grammar(Protocol):
-    """The part of an adapter that reads output."""
+    """The part of an adapter that reads output.
+
+    Attributes:
+        ACCOUNTING: which of its counters contain which; a counter that is in none of them stands alone.
+    """
+
+    ACCOUNTING: tuple[Accounting, ...]
 
     def parse(self, output: Output, *, max_tokens: int, exact: bool) -> Report:
         """Return what the output means.

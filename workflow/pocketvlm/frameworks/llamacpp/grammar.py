@@ -22,7 +22,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from pocketvlm.errors import WorkloadError
-from pocketvlm.frameworks import Boundary, Counter, Output, Report, Stream
+from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
+
+# llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up, where counts are 0
+# again; 'load time' ends before it. What is queued is counted when it is awaited: encoding and evaluating the image
+# lie inside 'prompt eval time'.
+ACCOUNTING = (
+    Accounting(
+        "total",
+        parts=("prompt_eval", "decode"),
+        outside=("load",),
+        rest="loading the vision tower, decoding the image file, sampling and printing",
+    ),
+    Accounting(
+        "prompt_eval",
+        parts=("image_encode", "image_prefill"),
+        outside=("load", "decode"),
+        rest="evaluating the text",
+    ),
+)
 
 MAX_LINE = 8192
 TAIL_LINES = 6
