@@ -17,6 +17,7 @@ include: "workflow/rules/parse.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -26,6 +27,7 @@ rule all:
     input:
         tables("runs.parquet", "cells.csv"),
         figures(),
+        paper_files(),
         report_page(),
 
 

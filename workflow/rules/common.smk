@@ -221,5 +221,25 @@ def figures():
     return expand(f"{EXPERIMENT}/figures/{{name}}.{{ending}}", name=names, ending=["svg", "png"])
 
 
+def paper_values():
+    """The published values that the experiment's numbers stand beside; nothing without a paper."""
+    paper = STUDY.experiment.get("paper")
+    return str(STUDY.paths["papers"] / f"{paper}.yaml") if paper else []
+
+
+def paper_files():
+    """The paper's tables and figures in its own layout."""
+    if "paper" not in STUDY.experiment:
+        return []
+    names = expand("paper_table{number}.{ending}", number=[1, 2, 3], ending=["csv", "md", "tex"])
+    drawn = expand("paper_figure{number}.{ending}", number=[1, 2, 3, 4], ending=["svg", "png"])
+    return [*tables(*names), *[f"{EXPERIMENT}/figures/{name}" for name in drawn]]
+
+
+def measured_devices():
+    """The devices that have a cell which can be measured."""
+    return [name for name in DEVICES if any(cell.unavailable is None for cell in STUDY.cells_of(name))]
+
+
 def report_page():
     return f"{EXPERIMENT}/report/index.html"

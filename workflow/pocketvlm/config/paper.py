@@ -144,6 +144,21 @@ def energy_group(stack: Stack) -> str:
     return CPU_ONLY if model == "llava" else model
 
 
+def of_experiment(path: str | Path | list[str], experiment: str) -> Path:
+    """Return the path of an experiment's paper.
+
+    Raises:
+        ConfigError: the path is empty, for the experiment names no paper.
+    """
+    if not path or not isinstance(path, str | Path):
+        raise ConfigError(
+            f"the experiment {experiment} names no paper, so there is nothing to set its numbers beside",
+            where=f"config/experiments/{experiment}.yaml: paper",
+            do="Choose an experiment that has one, such as `--config experiment=paper`",
+        )
+    return Path(path)
+
+
 def load_paper(path: str | Path) -> Paper:
     """Read the published values of a paper.
 

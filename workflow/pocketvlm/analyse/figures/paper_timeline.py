@@ -254,11 +254,12 @@ def draw_utilisation(
                     heights[row] = max(heights[row], _write(axes, text, free, width))
                     axes.tick_params(labelbottom=False)
                     axes.set_xticks([])
-                axes.set_title(
-                    panel.title, pad=12 if row == 1 and any(column.run for column in columns) else 5
-                )
                 style.tidy(axes)
                 said.append(_say(seen, panel, mine, value))
+            strip = row == 1 and any(seen.run for seen in columns)
+            for axes in grid[row]:
+                # The strip of phases ends 0.09 of the panel's height above it.
+                axes.set_title(panel.title, pad=4 + 0.09 * 72 * heights[row] * strip)
         for column, seen in enumerate(columns):
             if seen.run:
                 _label_time(list(grid[1:, column]))
