@@ -43,7 +43,7 @@ rule draw_paper_figure:
         runs=f"{EXPERIMENT}/tables/runs.parquet",
         samples=expand(f"{EXPERIMENT}/records/{{device}}/samples.parquet", device=measured_devices()),
         phases=expand(f"{EXPERIMENT}/records/{{device}}/phases.parquet", device=measured_devices()),
-        identities=[identity_path(device) for device in measured_devices()],
+        identities=[block_files_of(device)["identity"] for device in measured_devices()],
     output:
         multiext(f"{EXPERIMENT}/figures/paper_figure{{number}}", ".svg", ".png"),
     log:
