@@ -8,11 +8,23 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/fetch.smk"
-include: "workflow/rules/build.smk"
-include: "workflow/rules/quantise.smk"
-include: "workflow/rules/device.smk"
-include: "workflow/rules/measure.smk"
+
+
+# What fetches, builds and measures; an archive that somebody sent needs nothing of it.
+if RECEIVED is None:
+
+    include: "workflow/rules/fetch.smk"
+    include: "workflow/rules/build.smk"
+    include: "workflow/rules/quantise.smk"
+    include: "workflow/rules/device.smk"
+    include: "workflow/rules/measure.smk"
+    include: "workflow/rules/share.smk"
+
+else:
+
+    include: "workflow/rules/received.smk"
+
+
 include: "workflow/rules/parse.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/aggregate.smk"

@@ -10,19 +10,27 @@ from pocketvlm.config import study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
+from pocketvlm.measure import absence
 from pocketvlm.provision import cache
+from pocketvlm.share import configured
+from pocketvlm.share.pack import SHAPING
+from pocketvlm.share.unpack import look_into
 from pocketvlm.weights import hub, lock
 
 with stage.plain_errors():
-    STUDY = study.load(config)
+    # With an archive the experiment is the archive's, and what it holds stands in the place of measuring.
+    RECEIVED = look_into(str(config["archive"]), config) if "archive" in config else None
+    STUDY = RECEIVED.study if RECEIVED else study.load(config)
     hub.check(STUDY.models)
     LOCK_FILE = lock.lock_path(STUDY.paths["models"])
     LOCK = lock.load_lock(LOCK_FILE)
     HOST = host_target()
     CACHE = cache.cache_root() / "outputs"
 
-EXPERIMENT = f"results/{STUDY.name}"
-RAW = "results/raw"
+# Where the results that later stages read are: one's own, or those of an archive.
+ROOT = RECEIVED.root if RECEIVED else "results"
+EXPERIMENT = f"{ROOT}/{STUDY.name}"
+RAW = f"{ROOT}/raw"
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
@@ -111,7 +119,7 @@ def pin_of(wildcards):
 
 
 def bundle_path(framework, version, backend, target):
-    return f"results/bundles/{framework}-{version}-{backend}-{target}"
+    return f"{ROOT}/bundles/{framework}-{version}-{backend}-{target}"
 
 
 def quantiser_bundle(wildcards):
@@ -122,21 +130,25 @@ def quantiser_bundle(wildcards):
 
 def weights_files(cell):
     """The weights of a cell by role: the quantised model, and its projector as it is."""
-    folder = f"results/weights/{cell.model}"
+    folder = f"{ROOT}/weights/{cell.model}"
     return {"model": f"{folder}/model-{cell.quantisation}.gguf", "mmproj": f"{folder}/mmproj-f16.gguf"}
+
+
+def identity_path(device):
+    return f"{ROOT}/devices/{device}/identity.json"
 
 
 def bundles_of(device):
     """The bundles that a device runs, the probe's last."""
-    frameworks = sorted({f"results/bundles/{cell.bundle}" for cell in STUDY.cells_of(device)})
-    return [*frameworks, f"results/bundles/probe-{STUDY.devices[device]['target']}"]
+    frameworks = sorted({f"{ROOT}/bundles/{cell.bundle}" for cell in STUDY.cells_of(device)})
+    return [*frameworks, f"{ROOT}/bundles/probe-{STUDY.devices[device]['target']}"]
 
 
 def block_files_of(device):
     """Every file that a device's block is made of."""
     cells = STUDY.cells_of(device)
     return {
-        "identity": f"results/devices/{device}/identity.json",
+        "identity": identity_path(device),
         "bundles": bundles_of(device),
         "weights": sorted(
             {
@@ -208,8 +220,22 @@ def cell_files(wildcards):
     return {
         "samples": f"{EXPERIMENT}/records/{device}/samples.parquet",
         "phases": f"{EXPERIMENT}/records/{device}/phases.parquet",
-        "identity": f"results/devices/{device}/identity.json",
+        "identity": identity_path(device),
     }
+
+
+def archive_path():
+    return f"{EXPERIMENT}/{STUDY.name}.pocketvlm.tar.gz"
+
+
+def origin_path():
+    """In the folder of what was received: who packed it, with what."""
+    return f"{ROOT}/origin.json"
+
+
+def everything(wildcards):
+    """What the target `all` asks for."""
+    return rules.all.input
 
 
 def tables(*names):
