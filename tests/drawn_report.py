@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pocketvlm.analyse import figures
-from pocketvlm.analyse.report import Origin, render
+from pocketvlm.analyse.report import Extras, Origin, render
 from pocketvlm.provenance import read_json
 from tests.synthetic_records import Study
 
@@ -61,7 +61,9 @@ def draw_all(study: Study, *, png: bool = False) -> Path:
     return folder
 
 
-def render_report(study: Study, *, rulegraph: str = RULEGRAPH, origin: Origin = ORIGIN) -> Path:
+def render_report(
+    study: Study, *, rulegraph: str = RULEGRAPH, origin: Origin = ORIGIN, extras: Extras | None = None
+) -> Path:
     """Render the report of a study whose figures are drawn; return the page."""
     page = study.cells_json.parent / "report" / "index.html"
     render(
@@ -79,5 +81,8 @@ def render_report(study: Study, *, rulegraph: str = RULEGRAPH, origin: Origin = 
         origin=origin,
         destination=page,
         on_device=["measure_block"],
+        records=study.records,
+        images=study.images,
+        extras=extras,
     )
     return page

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from pocketvlm.provenance import sha256_file, sha256_json, write_json
 
@@ -61,6 +62,7 @@ class Study:
     identities: dict[str, Path] = field(default_factory=dict)
     records: dict[str, Path] = field(default_factory=dict)
     manifests: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
 
 
 def cell(device: str, quantisation: str, *, kind: str, model: str) -> dict[str, Any]:
@@ -229,6 +231,8 @@ def _metric_rows(
         add(phase, "workload_cpu", 100 * PHASES.get(phase, (0, 1.7, 0))[1], "%", "sensor")
         add(phase, "system_cpu", 100 * PHASES.get(phase, (0, 1.7, 0))[1] + 5, "%", "sensor")
         add(phase, "rss_peak", 812.0, "MiB", "sensor")
+        add(phase, "wake_late_p50", 0.12, "ms", "probe")
+        add(phase, "wake_late_p99", 9.5 if phase == "image_encode" else 2.25, "ms", "probe")
         if not sensors:
             add(phase, "gpu_busy", None, "%", "sensor", missing["gpu_busy"])
             for metric, unit in (("power", "W"), ("power_net", "W"), ("energy", "J"), ("energy_net", "J")):
@@ -275,8 +279,9 @@ def _write_raw(raw: Path, key: str, number: int, role: str, inputs: dict[str, An
         "stdout": answer,
         "stderr": "llama_perf_context_print: invented\n",
         "cpu.csv": "t_us,cpu.total.user\n0,1\n",
+        "wake.csv": "t_us,late_us\n" + "".join(f"{16667 * n},{(7 * n) % 900}\n" for n in range(300)),
         "events.jsonl": '{"t_us":0,"event":"start","pid":2}\n',
-        "probe.json": "{}\n",
+        "probe.json": '{"start_us": 0}\n',
     }
     for name, text in contents.items():
         (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -296,6 +301,14 @@ def _write_raw(raw: Path, key: str, number: int, role: str, inputs: dict[str, An
     }
     write_json(folder / "meta.json", meta)
     return sha256_file(folder / "meta.json")
+
+
+def _image(path: Path) -> Path:
+    """Write a picture that is larger than a page needs it."""
+    shades = np.linspace(0, 255, 1200 * 800, dtype=np.uint8).reshape(800, 1200)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(shades).save(path)
+    return path
 
 
 def _manifest(results: Path, name: str, target: str) -> Path:
@@ -366,6 +379,7 @@ def write_study(
         base / "tables" / "runs.parquet",
         results / "raw",
     )
+    study.images.append(_image(results.parent / "coffee.png"))
     cells, all_runs = [], []
     for device in devices:
         sensors = device == "emulated-phone"
@@ -386,7 +400,8 @@ def write_study(
             inputs = {"protocol_version": 1, "bundle": {"name": one["build"]}, "settings": {"threads": 2}}
             inputs["workload"] = {
                 "id": "coffee",
-                "image_sha256": "c" * 64,
+                "image": "coffee.png",
+                "image_sha256": sha256_file(study.images[0]),
                 "prompt": "What is in the picture?",
                 "max_tokens": 32,
                 "image_position": "first",

@@ -275,7 +275,7 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_text_has_contrast_in_both_themes() -> None:
-    style = (TEMPLATES / "report.css").read_text()
+    style = (TEMPLATES / "css" / "10-page.css").read_text()
     themes = [
         dict(re.findall(r"--([a-z-]+): ?(#[0-9a-f]{6})", f"--paper:{b}"))
         for b in style.split("--paper:")[1:4]
@@ -284,6 +284,9 @@ def test_text_has_contrast_in_both_themes() -> None:
     for theme in themes:
         for name in ("ink", "muted", "accent", "warn"):
             assert contrast(theme[name], theme["paper"]) >= 4.5, (name, theme)
+        for name in ("good", "amber"):
+            assert name not in theme or contrast(theme[name], theme["paper"]) >= 4.5, (name, theme)
+        assert "raised" not in theme or contrast(theme["muted"], theme["raised"]) >= 4.5
         assert contrast(theme["ink"], theme["hit"]) >= 4.5
         assert contrast(theme["warn"], theme["warn-paper"]) >= 4.5
 

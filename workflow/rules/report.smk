@@ -29,7 +29,10 @@ rule render_report:
         cells=f"{EXPERIMENT}/cells.json",
         indexes=each_device(f"{EXPERIMENT}/blocks/{{device}}.json"),
         answers=each_device(f"{EXPERIMENT}/records/{{device}}/answers.parquet"),
-        identities=each_device("results/devices/{device}/identity.json"),
+        samples=each_device(f"{EXPERIMENT}/records/{{device}}/samples.parquet"),
+        phases=each_device(f"{EXPERIMENT}/records/{{device}}/phases.parquet"),
+        images=sorted({workload["image_path"] for workload in STUDY.workloads.values()}),
+        identities=each_device(identity_path("{device}")),
         bundles=[path for device in DEVICES for path in bundles_of(device)],
         graph=f"{EXPERIMENT}/report/rulegraph.dot",
     output:

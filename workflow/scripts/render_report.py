@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pocketvlm.analyse.report.extras import Extras
 from pocketvlm.analyse.report.origin import read_origin
 from pocketvlm.analyse.report.page import render
 from pocketvlm.stage import stage
@@ -23,4 +24,8 @@ with stage(snakemake):
         origin=read_origin(Path.cwd()),
         destination=Path(snakemake.output.page),
         on_device=snakemake.params.on_device,
+        # A record's folder is named by its device.
+        records={Path(path).parent.name: Path(path).parent for path in given.samples},
+        images=[Path(path) for path in given.images],
+        extras=Extras.of({name: given.get(name, []) for name in Extras.names()}),
     )

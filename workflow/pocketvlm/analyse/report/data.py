@@ -17,6 +17,9 @@ VALUE_LIMIT = 120_000
 """Up to so many values of single runs stand in the page; beyond, only those of the headline do."""
 
 
+Record = Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the headline table: a metric of a phase, its name, its unit and the factor to it."""
@@ -77,7 +80,10 @@ class Row:
 
 @dataclass(frozen=True)
 class CellData:
-    """One cell: who it is, its headline (in the order of COLUMNS), all numbers by phase, its runs' names."""
+    """One cell: who it is, its headline (in the order of COLUMNS), all numbers by phase, its runs' names.
+
+    `absent` says why the cell was not measured at all; it is empty for a cell that has runs.
+    """
 
     index: str
     cell: Mapping[str, Any]
@@ -86,14 +92,22 @@ class CellData:
     headline: tuple[Statistic, ...]
     phases: tuple[tuple[str, tuple[Row, ...]], ...]
     runs: tuple[str, ...]
+    absent: str = ""
+
+
+def _absent(cell: Record, records: Sequence[Record], runs: Sequence[str]) -> str:
+    """Return why a cell has no run: as the experiment says, or else as its rows of the table do."""
+    if runs:
+        return ""
+    told = [_text(cell.get("unavailable")), *(_text(record["gate"]) for record in records)]
+    return next((text for text in told if text), "it was not measured, and no reason is recorded")
 
 
 def _text(value: Any) -> str:
     """Return a table's text; empty for NA."""
-    return "" if pd.isna(value) else str(value)
+    return "" if value is None or pd.isna(value) else str(value)
 
 
-Record = Mapping[str, Any]
 _MEDIAN = ("median", "ci_low", "ci_high")
 
 
@@ -223,6 +237,7 @@ def cell_data(
                     if (found := tuple(one for one in rows.values() if one.phase == phase))
                 ),
                 runs=own_runs,
+                absent=_absent(cell, list(summarised.values()), own_runs),
             )
         )
     return out

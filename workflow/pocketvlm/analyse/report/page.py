@@ -16,14 +16,18 @@ from markupsafe import Markup
 
 from pocketvlm.analyse import dag
 from pocketvlm.analyse.figures import labels, palette, reasons
-from pocketvlm.analyse.report import data, gaps, numbers, raw
+from pocketvlm.analyse.report import data, gaps, live, method, numbers, picture, raw, responsiveness
+from pocketvlm.analyse.report.extras import Audit, Extras, link, read_audit, read_ledger, read_sheet
 from pocketvlm.analyse.report.inline import inline_svg
 from pocketvlm.analyse.report.origin import Origin
 from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import atomic_file, read_json
 
-INLINE_BYTES = 2_500_000
+INLINE_BYTES = 2_000_000
 """Figures stand in the page up to so many bytes in all; those beyond are linked: a page stays below 5 MB."""
+
+LONG_ANSWER = 700
+"""Characters of an answer beyond which it scrolls in a box of its own."""
 
 
 class _Figures:
@@ -44,7 +48,10 @@ class _Figures:
 
     def svg(self, name: str) -> Markup | None:
         """Return the figure's SVG, or None when the budget is spent and only a link is left."""
-        path = self.folder / f"{name}.svg"
+        return self.inline(self.folder / f"{name}.svg")
+
+    def inline(self, path: Path) -> Markup | None:
+        """Return the SVG of a file, or None when the budget is spent and only a link is left."""
         if not path.is_file():
             raise IntegrityError(
                 f"The figure {path.name} is not there", where=str(path), do="Draw the figures first"
@@ -76,6 +83,52 @@ def script_hash(script: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
 
 
+def _joined(folder: Path, suffix: str) -> str:
+    """Return the files of a folder one after the other, by name."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"*{suffix}")))
+
+
+def _lives(
+    cells: Sequence[data.CellData],
+    runs: pd.DataFrame,
+    listed: Mapping[str, raw.Run],
+    records: Mapping[str, Path],
+    identities: Mapping[str, Mapping[str, Any]],
+    raw_store: Path,
+) -> dict[str, live.Live]:
+    """Return the interactive timelines of the cells that were measured, by the cell's index."""
+    whole = runs[(runs["phase"] == "run") & (runs["metric"] == "duration")].dropna(subset="value")
+    durations = {str(run): float(value) for run, value in zip(whole["run"], whole["value"], strict=True)}
+    short = {name: run.short for name, run in listed.items()}
+    measured = [one for one in cells if one.runs]
+    found = {}
+    for device, folder in records.items():
+        mine = [one for one in measured if one.cell["device"] == device]
+        if not mine:
+            continue
+        samples = pd.read_parquet(folder / "samples.parquet")
+        phases = pd.read_parquet(folder / "phases.parquet")
+        for one in mine:
+            drawn = live.live(
+                one.cell,
+                one.runs,
+                durations,
+                short,
+                samples,
+                phases,
+                identities[device],
+                raw_store,
+                allowance=live.LIVE_BYTES // len(measured),
+            )
+            if drawn is not None:
+                found[one.index] = drawn
+    return found
+
+
+def _audit(path: Path | None) -> Audit | None:
+    return read_audit(path) if path else None
+
+
 def _environment(templates: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
@@ -105,11 +158,14 @@ def render(
     origin: Origin,
     destination: Path,
     on_device: Collection[str] = (),
+    records: Mapping[str, Path] | None = None,
+    images: Sequence[Path] = (),
+    extras: Extras | None = None,
 ) -> None:
     """Write the report of an experiment.
 
     Args:
-        templates: the folder `workflow/report`: `index.html.j2`, `report.css`, `report.js`, `captions/`.
+        templates: the folder `workflow/report`: `index.html.j2`, `sections/`, `css/`, `js/`, `captions/`.
         cells: `cells.json`.
         summary: `tables/cells.csv`.
         runs: `tables/runs.parquet`.
@@ -123,9 +179,12 @@ def render(
         origin: commit and versions, from `read_origin`.
         destination: the page; links are relative to its folder.
         on_device: rules to mark in the rule graph because they touch a device.
+        records: device → folder with `samples.parquet` and `phases.parquet`, for the interactive timelines.
+        images: pictures of the workloads.
+        extras: tables and figures of other stages; without one of them its section is left out.
 
     Raises:
-        IntegrityError: a run or a figure is missing or not what its index says.
+        IntegrityError: a run, a figure or a table is missing or not what its index says.
         PocketvlmError: the experiment has no cells, or the rule graph cannot be read.
     """
     study = read_json(cells)
@@ -145,12 +204,15 @@ def render(
             do="Aggregate the tables again from the blocks",
         )
     environment = _environment(templates)
-    script = (templates / "report.js").read_text(encoding="utf-8")
-    style = (
-        (templates / "report.css")
-        .read_text(encoding="utf-8")
-        .replace("/* phases */", palette.css_variables().replace("\n", " "))
+    script = _joined(templates / "js", ".js")
+    style = _joined(templates / "css", ".css").replace(
+        "/* phases */", palette.css_variables().replace("\n", " ")
     )
+    known = {str(one["id"]): one for one in map(read_json, identities)}
+    more = extras or Extras()
+    names = {str(one.cell["cell"]): f"{one.cell['device']}, {one.label}" for one in cell_list}
+    cell_tags = {str(one.cell["cell"]): one.tags for one in cell_list}
+    workloads = _workloads(listed)
     drawn = _Figures(figures, destination, templates / "captions")
     started = sorted(run.started for name, run in listed.items())
     text = environment.get_template("index.html.j2").render(
@@ -170,10 +232,28 @@ def render(
         answers={one.index: raw.read_answers(answers, one.runs) for one in cell_list},
         withheld=gaps.withheld(cell_list, frame),
         withheld_count=gaps.withheld_count(frame),
+        numbers_count=len(frame[["cell", "phase", "metric"]].drop_duplicates()),
         absent=gaps.absent(frame),
-        devices={one["id"]: one for one in (_describe_device(read_json(path)) for path in identities)},
+        devices={name: _describe_device(one) for name, one in known.items()},
         manifests=[read_json(path) for path in manifests],
-        workloads=_workloads(listed),
+        workloads=workloads,
+        pictures={str(one.get("id", "")): picture.picture(one, images) for one in workloads},
+        long_answer=LONG_ANSWER,
+        lives=_lives(cell_list, frame, listed, records or {}, known, raw_store),
+        lateness=responsiveness.shown(cell_list, table),
+        definitions=method.used(str(metric) for metric in table["metric"].unique()),
+        definition=method.definition,
+        extras=more,
+        link=lambda path: link(path, destination),
+        ledger=read_ledger(more.ledger, names, cell_tags) if more.ledger else None,
+        self_audit=_audit(more.self_audit),
+        audit=_audit(more.audit),
+        battery={
+            name: read_sheet(path, destination)
+            for name, path in (("ours", more.battery_life), ("paper", more.paper_battery_life))
+            if path
+        },
+        paper_tables=[read_sheet(path, destination) for path in more.paper_tables],
         figures=drawn,
         graph=Markup(dag.draw_svg(dag.reduce_edges(dag.parse_rulegraph(rulegraph)), on_device=on_device)),
         on_device=sorted(on_device),
