@@ -15,7 +15,7 @@ rule aggregate_tables:
         runs=f"{EXPERIMENT}/tables/runs.parquet",
         cells=f"{EXPERIMENT}/tables/cells.csv",
     log:
-        f"results/logs/{STUDY.name}.aggregate_tables.log",
+        f"{LOGS}.aggregate_tables.log",
     params:
         bootstrap=STUDY.analysis["bootstrap"],
         code=code_hash("analyse/tables.py", "analyse/stats.py", "analyse/records.py"),

@@ -31,6 +31,8 @@ with stage.plain_errors():
 ROOT = RECEIVED.root if RECEIVED else "results"
 EXPERIMENT = f"{ROOT}/{STUDY.name}"
 RAW = f"{ROOT}/raw"
+# How the logs of this experiment begin.
+LOGS = f"results/logs/{RECEIVED.manifest.name if RECEIVED else STUDY.name}"
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}

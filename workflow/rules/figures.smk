@@ -14,7 +14,7 @@ rule draw_timeline:
     output:
         multiext(f"{EXPERIMENT}/figures/timeline-{{cell}}", ".svg", ".png"),
     log:
-        f"results/logs/{STUDY.name}.draw_timeline.{{cell}}.log",
+        f"{LOGS}.draw_timeline.{{cell}}.log",
     params:
         code=code_hash("analyse/figures"),
     script:
@@ -30,7 +30,7 @@ rule draw_summary:
     output:
         multiext(f"{EXPERIMENT}/figures/{{figure}}", ".svg", ".png"),
     log:
-        f"results/logs/{STUDY.name}.draw_summary.{{figure}}.log",
+        f"{LOGS}.draw_summary.{{figure}}.log",
     wildcard_constraints:
         figure="phases|throughput|energy",
     params:

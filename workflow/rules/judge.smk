@@ -11,7 +11,7 @@ rule judge_block:
     output:
         judged=f"{EXPERIMENT}/judged/{{device}}.parquet",
     log:
-        f"results/logs/{STUDY.name}.judge_block.{{device}}.log",
+        f"{LOGS}.judge_block.{{device}}.log",
     params:
         gates=STUDY.analysis["gates"],
         code=code_hash(

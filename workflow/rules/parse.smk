@@ -22,7 +22,7 @@ rule parse_block:
         metrics=f"{EXPERIMENT}/records/{{device}}/metrics.parquet",
         answers=f"{EXPERIMENT}/records/{{device}}/answers.parquet",
     log:
-        f"results/logs/{STUDY.name}.parse_block.{{device}}.log",
+        f"{LOGS}.parse_block.{{device}}.log",
     params:
         raw=RAW,
         code=code_hash(*PARSING),

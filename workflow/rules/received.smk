@@ -17,7 +17,7 @@ rule unpack_experiment:
         images=RECEIVED.images,
         origin=origin_path(),
     log:
-        f"results/logs/{RECEIVED.manifest.name}.unpack_experiment.log",
+        f"{LOGS}.unpack_experiment.log",
     params:
         contents=RECEIVED.manifest.id,
         code=code_hash("share"),
@@ -34,7 +34,7 @@ rule compare_received:
     output:
         comparison=f"{EXPERIMENT}/tables/received.json",
     log:
-        f"results/logs/{RECEIVED.manifest.name}.compare_received.log",
+        f"{LOGS}.compare_received.log",
     params:
         code=code_hash("share", *SHAPING),
     script:

@@ -12,9 +12,9 @@ rule graph_rules:
     output:
         graph=f"{EXPERIMENT}/report/rulegraph.dot",
     log:
-        f"results/logs/{STUDY.name}.graph_rules.log",
+        f"{LOGS}.graph_rules.log",
     params:
-        experiment=STUDY.name,
+        chosen=f"archive={RECEIVED.path}" if RECEIVED else f"experiment={STUDY.name}",
     script:
         "../scripts/graph_rules.py"
 
@@ -38,7 +38,7 @@ rule render_report:
     output:
         page=report_page(),
     log:
-        f"results/logs/{STUDY.name}.render_report.log",
+        f"{LOGS}.render_report.log",
     params:
         raw=RAW,
         on_device=["identify_device", "measure_block"],
@@ -53,9 +53,10 @@ rule verify:
         tables("runs.parquet", "cells.csv"),
         cells=f"{EXPERIMENT}/cells.json",
     log:
-        f"results/logs/{STUDY.name}.verify.log",
+        f"{LOGS}.verify.log",
     params:
         experiment=STUDY.name,
+        root=ROOT,
         devices=DEVICES,
         gates=STUDY.analysis["gates"],
         bootstrap=STUDY.analysis["bootstrap"],

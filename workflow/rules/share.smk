@@ -24,7 +24,7 @@ rule pack_experiment:
     output:
         archive=archive_path(),
     log:
-        f"results/logs/{STUDY.name}.pack_experiment.log",
+        f"{LOGS}.pack_experiment.log",
     params:
         root=ROOT,
         experiment=STUDY.name,

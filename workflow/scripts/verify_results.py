@@ -2,12 +2,12 @@
 
 from pocketvlm.analyse.verify import verify
 from pocketvlm.errors import IntegrityError
-from pocketvlm.stage import RESULTS, stage
+from pocketvlm.stage import stage
 
 with stage(snakemake) as log:
     differences = verify(
         snakemake.params.experiment,
-        RESULTS,
+        snakemake.params.root,
         snakemake.input.cells,
         thresholds=snakemake.params.gates,
         bootstrap=snakemake.params.bootstrap,
