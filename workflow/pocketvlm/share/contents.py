@@ -6,6 +6,7 @@ experiment's own. Everything in it may come from somebody else.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 from pocketvlm.analyse.raw import check_run, read_object, run_folder
 from pocketvlm.errors import IntegrityError
 from pocketvlm.provenance import sha256_file, sha256_json
+
+log = logging.getLogger("pocketvlm")
 
 PLACE = ("role", "block", "round", "position")
 """What the index of a block and the `meta.json` of a run must say alike."""
@@ -26,7 +29,7 @@ class Contents:
 
     Attributes:
         cells: `cells.json`.
-        devices: those that were measured.
+        devices: those of its cells, whether they could be measured or not.
         runs: every run of their blocks, `<key>/<nn>`: its `meta.json`.
     """
 
@@ -53,8 +56,7 @@ def check_contents(root: Path, experiment: str, images: Mapping[str, str]) -> Co
         raise misfit(f"cells.json is not that of the experiment {experiment}", own / "cells.json")
     by_device: dict[str, dict[str, Mapping[str, Any]]] = {}
     for cell in listed:
-        if cell.get("unavailable") is None:
-            by_device.setdefault(str(cell["device"]), {})[str(cell["cell"])] = cell
+        by_device.setdefault(str(cell["device"]), {})[str(cell["cell"])] = cell
     runs: dict[str, Mapping[str, Any]] = {}
     for device, mine in sorted(by_device.items()):
         for name, meta in _block(root, experiment, device, mine, images):
@@ -91,6 +93,8 @@ def _block(
         raise misfit(f"{path.name} is no index of {device} in {experiment}", path)
     if not isinstance(entries, list):
         raise misfit(f"{path.name} lists no runs", path)
+    if not entries:
+        return
     identity = read_object(root / "devices" / device / "identity.json")
     of_device = {"id": device, "identity_sha256": sha256_json(identity)}
     probe = sha256_file(_manifest(root, f"probe-{identity.get('target')}"))
@@ -147,11 +151,17 @@ def _made_of(
 
 
 def _complete(path: Path, cells: Mapping[str, Mapping[str, Any]], repeats: int) -> None:
-    entries = read_object(path)["runs"]
-    counted = Counter(entry["cell"] for entry in entries if entry["role"] == "measured")
-    for cell in cells:
-        if counted[cell] != repeats:
+    """Check that every cell has its runs, or a reason why it has none."""
+    index = read_object(path)
+    counted = Counter(entry["cell"] for entry in index["runs"] if entry["role"] == "measured")
+    unmeasured = index.get("unmeasured", {})
+    for cell, record in cells.items():
+        if counted[cell] > repeats:
             raise misfit(f"{cell} has {counted[cell]} measured runs, the experiment has {repeats}", path)
+        if not counted[cell] and record.get("unavailable") is None and cell not in unmeasured:
+            raise misfit(f"{cell} has no measured run and no reason why", path)
+        if 0 < counted[cell] < repeats:
+            log.warning("%s has %d of %d measured runs", cell, counted[cell], repeats)
 
 
 def _manifest(root: Path, bundle: str) -> Path:
