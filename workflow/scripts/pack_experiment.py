@@ -12,6 +12,7 @@ with stage(snakemake):
         experiment=snakemake.params.experiment,
         config=dict(snakemake.params.config),
         images={name: Path(path) for name, path in snakemake.params.images.items()},
+        identities=[Path(path) for path in snakemake.input.identities],
         bundles=[Path(path) for path in snakemake.input.bundles],
         weights=[Path(path) for path in snakemake.input.weights],
         table=Path(snakemake.input.table),

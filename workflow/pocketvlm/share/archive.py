@@ -306,7 +306,7 @@ def _allowed(experiment: str) -> re.Pattern[str]:
                 rf"weights/{_NAME}/{_NAME}\.json",
                 r"raw/[0-9a-f]{64}/[0-9]{2,6}/[a-z0-9_][a-z0-9_.-]{0,99}",
                 rf"{re.escape(experiment)}/cells\.json",
-                rf"{re.escape(experiment)}/blocks/{_NAME}\.json",
+                rf"{re.escape(experiment)}/(?:blocks|absent)/{_NAME}\.json",
                 r"sent/cells\.csv",
             )
         )

@@ -41,6 +41,7 @@ def pack(
     experiment: str,
     config: Mapping[str, str],
     images: Mapping[str, Path],
+    identities: Sequence[Path],
     bundles: Sequence[Path],
     weights: Sequence[Path],
     table: Path,
@@ -54,6 +55,7 @@ def pack(
         experiment: its name.
         config: the configuration's files, path in the archive to text.
         images: the image of each workload.
+        identities: of each device, or what stands in its place.
         bundles: folders of the bundles that ran, with `manifest.json`.
         weights: records of the weights that ran.
         table: `cells.csv`, so that a reader sees whether theirs is the same.
@@ -68,12 +70,9 @@ def pack(
     log.info("%d runs and their records belong together", len(contents.runs))
     files: dict[str, Path | bytes] = {path: text.encode() for path, text in config.items()}
     files |= {f"config/workloads/{path.name}": path for path in images.values()}
-    named = [root / experiment / "cells.json"]
+    named = [root / experiment / "cells.json", *identities]
     for device in contents.devices:
-        named += [
-            root / experiment / "blocks" / f"{device}.json",
-            root / "devices" / device / "identity.json",
-        ]
+        named.append(root / experiment / "blocks" / f"{device}.json")
         named += [path for path in (root / "devices" / device / "peaks.json",) if path.is_file()]
     for run, meta in contents.runs.items():
         named += [root / "raw" / run / name for name in ("meta.json", *meta["files"])]

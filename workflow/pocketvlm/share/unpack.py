@@ -64,6 +64,12 @@ class Received:
         )
 
     @property
+    def unidentified(self) -> set[str]:
+        """The devices that could not be asked what they are."""
+        folder = f"{self.study.name}/absent/"
+        return {Path(path).stem for path in self.manifest.files if path.startswith(folder)}
+
+    @property
     def images(self) -> list[str]:
         """The workloads' images, which the report shows."""
         return sorted({str(workload["image_path"]) for workload in self.study.workloads.values()})
