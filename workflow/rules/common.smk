@@ -15,13 +15,14 @@ from pocketvlm.provision import cache
 from pocketvlm.share import configured
 from pocketvlm.share.pack import SHAPING
 from pocketvlm.share.unpack import look_into
-from pocketvlm.weights import hub, lock
+from pocketvlm.weights import hub, lock, shapes
 
 with stage.plain_errors():
     # With an archive the experiment is the archive's, and what it holds stands in the place of measuring.
     RECEIVED = look_into(str(config["archive"]), config) if "archive" in config else None
     STUDY = RECEIVED.study if RECEIVED else study.load(config)
     hub.check(STUDY.models)
+    shapes.check(STUDY.models)
     LOCK_FILE = lock.lock_path(STUDY.paths["models"])
     LOCK = lock.load_lock(LOCK_FILE)
     HOST = host_target()
@@ -39,6 +40,7 @@ CELLS = {cell.id: cell for cell in STUDY.cells}
 
 # Where the weights of each model come from, which decides the rule that makes them.
 PRESETS = [name for name, entry in STUDY.models.items() if "preset" in entry]
+SHAPES = {name: entry for name, entry in STUDY.models.items() if "shape" in entry}
 HUB = {name: entry for name, entry in STUDY.models.items() if hub.is_hub(entry)}
 
 # Sources, weights and builds are shared between working directories (rules with `cache:`).
@@ -113,6 +115,10 @@ def source_sha256(wildcards):
 
 def weights_sha256(wildcards):
     return STUDY.models[wildcards.model]["sha256"][wildcards.role]
+
+
+def shape_sha256(wildcards):
+    return shapes.pinned(STUDY.models[wildcards.model], wildcards.part)
 
 
 def pin_of(wildcards):

@@ -2,12 +2,17 @@
 
 results/sources/<framework>-<version>.tar.gz
 results/weights/<model>/{model,mmproj}-f16.{gguf,json}
-results/weights/<model>/model-<quantisation>.{gguf,json}, as the hub has it
+results/weights/<model>/model-<quantisation>.{gguf,json}, as the hub has it or as a shape is written
 config/models.lock.yaml, by `snakemake lock_models`
 
 What tells two outputs of a rule with `cache:` apart must be among its parameters: the between-workflow cache knows
 an output by the rule's code, parameters and inputs, and not by its wildcards.
 """
+
+# What shapes every weights file that is written here.
+WRITING = [
+    f"weights/{module}.py" for module in ("blocks", "container", "scaling", "vocabulary", "description")
+]
 
 
 rule fetch_source:
@@ -36,9 +41,29 @@ rule synthesise_weights:
         role="{role}",
         preset=lambda wildcards: STUDY.models[wildcards.model]["preset"],
         sha256=weights_sha256,
-        code=code_hash("weights/synthetic.py", "weights/description.py"),
+        code=code_hash("weights/synthetic.py", *WRITING),
     script:
         "../scripts/synthesise_weights.py"
+
+
+rule synthesise_shape:
+    """One file with a published model's exact shape and random values, written as it is quantised."""
+    output:
+        multiext("results/weights/{model}/{part}", ".gguf", ".json"),
+    log:
+        "results/logs/synthesise_shape.{model}.{part}.log",
+    wildcard_constraints:
+        model=having({model: shapes.parts(entry) for model, entry in SHAPES.items()}),
+        part="(model|mmproj)-[A-Za-z0-9_]+",
+    cache: "omit-software"
+    params:
+        part="{part}",
+        shape=lambda wildcards: STUDY.models[wildcards.model]["shape"],
+        name="{model}",
+        sha256=shape_sha256,
+        code=code_hash("weights/shapes", "weights/quantise.py", *WRITING),
+    script:
+        "../scripts/synthesise_shape.py"
 
 
 rule lock_models:

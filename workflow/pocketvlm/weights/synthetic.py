@@ -10,34 +10,30 @@ from the integer output of a PCG64 generator, so that no rounding of any machine
 
 from __future__ import annotations
 
-import hashlib
-import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import gguf
-import numpy as np
-import numpy.typing as npt
 
 from pocketvlm.errors import ConfigError
+from pocketvlm.weights.blocks import Type
+from pocketvlm.weights.container import Tensor, write_gguf
+from pocketvlm.weights.scaling import scale
+from pocketvlm.weights.vocabulary import (
+    CONTROL_PIECES,
+    INVENTED_WORDS,
+    PIECE_CHARACTERS,
+    beginnings,
+    invented_words,
+)
 
 Role = Literal["model", "mmproj"]
-Array = npt.NDArray[Any]
-
-# Elements of a tensor made at a time: 8 MiB of float16.
-CHUNK = 1 << 22
 
 # The normalisation constants of the vision tower of LLaVA-1.5 (OpenAI CLIP ViT-L/14).
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-
-SYLLABLES = [a + b for a in "bdfghjklmnprstvz" for b in "aeiou"]
-PRINTABLE = [chr(code) for code in range(0x20, 0x7F)]
-# How the tokenizer of the LLaMA family writes a space.
-SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def preset_from_config(name: str, entry: Mapping[str, Any]) -> Preset:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ConfigError(f"seed of model {name} is {seed!r}", where=where, do="Give an integer")
     preset = Preset(name, seed, language, vision, tuple(words))
-    limit = len(SYLLABLES) ** 3
+    limit = INVENTED_WORDS
     first_piece = len(_fixed_pieces(preset))
     problems = {
         "language.width is no multiple of language.heads": language.width % language.heads,
@@ -156,135 +152,64 @@ def write(preset: Preset, role: Role, destination: Path) -> None:
         role: `model` (language model and tokenizer) or `mmproj` (vision tower and projector).
         destination: the file to write; its folder is made.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
-        partial = Path(folder) / "weights.gguf"
-        if role == "model":
-            writer = gguf.GGUFWriter(str(partial), "llama")
-            _describe_language(writer, preset)
-            tensors = list(_language_tensors(preset))
-        else:
-            writer = gguf.GGUFWriter(str(partial), "clip")
-            _describe_vision(writer, preset)
-            tensors = list(_vision_tensors(preset))
-        for tensor in tensors:
-            width = 2 if tensor.half else 4
-            writer.add_tensor_info(
-                tensor.name,
-                list(tensor.shape),
-                np.dtype(np.float16 if tensor.half else np.float32),
-                math.prod(tensor.shape) * width,
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        # The writer pads after each tensor; handing it the pieces of one would pad between them.
-        stream = writer.fout[0] if isinstance(writer.fout, list) else None
-        assert stream is not None
-        writer.write_padding(stream, stream.tell())
-        for tensor in tensors:
-            written = 0
-            for chunk in tensor.values(preset.seed):
-                stream.write(chunk.tobytes())
-                written += chunk.nbytes
-            writer.write_padding(stream, written)
-        writer.close()
-        partial.chmod(0o644)
-        partial.replace(destination)
+    if role == "model":
+        write_gguf(
+            "llama",
+            lambda writer: _describe_language(writer, preset),
+            _language_tensors(preset),
+            preset.seed,
+            destination,
+        )
+    else:
+        write_gguf(
+            "clip",
+            lambda writer: _describe_vision(writer, preset),
+            _vision_tensors(preset),
+            preset.seed,
+            destination,
+        )
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """One tensor to be written.
-
-    Attributes:
-        name: as llama.cpp looks it up.
-        shape: rows first, as numpy has it; GGUF lists it the other way round.
-        fill: `random`, `ones` or `zeros`.
-        exponent: random values are below 2**(exponent + 1) and have a root mean square of 0.88 * 2**exponent.
-        zero_rows: how many of the first rows are zero.
-        half: float16, else float32.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    fill: Literal["random", "ones", "zeros"] = "random"
-    exponent: int = 0
-    zero_rows: int = 0
-    half: bool = True
-
-    def values(self, seed: int) -> Iterator[Array]:
-        """Yield the values in order, little-endian, in pieces of at most CHUNK elements."""
-        count = math.prod(self.shape)
-        if self.fill != "random":
-            dtype = "<f2" if self.half else "<f4"
-            yield np.full(count, 1 if self.fill == "ones" else 0, dtype=dtype)
-            return
-        key = hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
-        generator = np.random.PCG64(int.from_bytes(key[:16], "little"))
-        zeros = self.zero_rows * (count // self.shape[0])
-        for start in range(0, count, CHUNK):
-            size = min(CHUNK, count - start)
-            words = generator.random_raw((size + 3) // 4)
-            bits = np.asarray(words).astype("<u8").view("<u2")[:size]
-            # Sign and mantissa as they come; of the exponent two random bits, so that magnitudes span
-            # 16-fold.
-            biased = np.uint16(15 + self.exponent) - ((bits >> 10) & np.uint16(3))
-            half = (bits & np.uint16(0x83FF)) | (biased << 10).astype("<u2")
-            if start < zeros:
-                half[: zeros - start] = 0
-            values = half.astype("<u2").view("<f2")
-            yield values if self.half else values.astype("<f4")
-
-
-def _scale(fan_in: int, less: int = 0) -> int:
-    """Return the exponent at which a sum over `fan_in` terms of unit size stays near or below unit size.
-
-    2**-(bits/2) is close to 1/sqrt(fan_in); `less` takes away further powers of two.
-    """
-    return -((fan_in.bit_length()) // 2) - less
-
-
-def _language_tensors(preset: Preset) -> Iterator[_Tensor]:
+def _language_tensors(preset: Preset) -> Iterator[Tensor]:
     shape = preset.language
     width, inner = shape.width, shape.feed_forward
     kv_width = width // shape.heads * shape.kv_heads
-    yield _Tensor("token_embd.weight", (shape.vocabulary, width))
+    yield Tensor("token_embd.weight", (shape.vocabulary, width))
     for layer in range(shape.layers):
         name = f"blk.{layer}"
-        yield _Tensor(f"{name}.attn_norm.weight", (width,), "ones", half=False)
-        yield _Tensor(f"{name}.attn_q.weight", (width, width), exponent=_scale(width))
-        yield _Tensor(f"{name}.attn_k.weight", (kv_width, width), exponent=_scale(width))
-        yield _Tensor(f"{name}.attn_v.weight", (kv_width, width), exponent=_scale(width))
+        yield Tensor(f"{name}.attn_norm.weight", (width,), "ones", kind=Type.F32)
+        yield Tensor(f"{name}.attn_q.weight", (width, width), exponent=scale(width))
+        yield Tensor(f"{name}.attn_k.weight", (kv_width, width), exponent=scale(width))
+        yield Tensor(f"{name}.attn_v.weight", (kv_width, width), exponent=scale(width))
         # What a layer adds is kept small beside the token's own embedding, so that the next token depends
         # on this one and the answer does not stand still at one word.
-        yield _Tensor(f"{name}.attn_output.weight", (width, width), exponent=_scale(width, 3))
-        yield _Tensor(f"{name}.ffn_norm.weight", (width,), "ones", half=False)
-        yield _Tensor(f"{name}.ffn_gate.weight", (inner, width), exponent=_scale(width))
-        yield _Tensor(f"{name}.ffn_up.weight", (inner, width), exponent=_scale(width))
-        yield _Tensor(f"{name}.ffn_down.weight", (width, inner), exponent=_scale(inner, 3))
-    yield _Tensor("output_norm.weight", (width,), "ones", half=False)
+        yield Tensor(f"{name}.attn_output.weight", (width, width), exponent=scale(width, 3))
+        yield Tensor(f"{name}.ffn_norm.weight", (width,), "ones", kind=Type.F32)
+        yield Tensor(f"{name}.ffn_gate.weight", (inner, width), exponent=scale(width))
+        yield Tensor(f"{name}.ffn_up.weight", (inner, width), exponent=scale(width))
+        yield Tensor(f"{name}.ffn_down.weight", (width, inner), exponent=scale(inner, 3))
+    yield Tensor("output_norm.weight", (width,), "ones", kind=Type.F32)
     # Control and byte tokens score exactly 0 and are never the best of many: the answer stays printable.
-    yield _Tensor(
-        "output.weight", (shape.vocabulary, width), exponent=_scale(width), zero_rows=len(_control_pieces())
+    yield Tensor(
+        "output.weight", (shape.vocabulary, width), exponent=scale(width), silent=((0, len(CONTROL_PIECES)),)
     )
 
 
-def _vision_tensors(preset: Preset) -> Iterator[_Tensor]:
+def _vision_tensors(preset: Preset) -> Iterator[Tensor]:
     shape = preset.vision
     width, inner, patch = shape.width, shape.feed_forward, shape.patch_size
 
-    def linear(name: str, rows: int, columns: int, less: int = 0) -> Iterator[_Tensor]:
-        yield _Tensor(f"{name}.weight", (rows, columns), exponent=_scale(columns, less))
-        yield _Tensor(f"{name}.bias", (rows,), exponent=-6, half=False)
+    def linear(name: str, rows: int, columns: int, less: int = 0) -> Iterator[Tensor]:
+        yield Tensor(f"{name}.weight", (rows, columns), exponent=scale(columns, less))
+        yield Tensor(f"{name}.bias", (rows,), exponent=-6, kind=Type.F32)
 
-    def norm(name: str) -> Iterator[_Tensor]:
-        yield _Tensor(f"{name}.weight", (width,), "ones", half=False)
-        yield _Tensor(f"{name}.bias", (width,), "zeros", half=False)
+    def norm(name: str) -> Iterator[Tensor]:
+        yield Tensor(f"{name}.weight", (width,), "ones", kind=Type.F32)
+        yield Tensor(f"{name}.bias", (width,), "zeros", kind=Type.F32)
 
-    yield _Tensor("v.class_embd", (width,), half=False)
-    yield _Tensor("v.patch_embd.weight", (width, 3, patch, patch), exponent=_scale(3 * patch * patch))
-    yield _Tensor("v.position_embd.weight", (shape.tokens + 1, width), exponent=-1)
+    yield Tensor("v.class_embd", (width,), kind=Type.F32)
+    yield Tensor("v.patch_embd.weight", (width, 3, patch, patch), exponent=scale(3 * patch * patch))
+    yield Tensor("v.position_embd.weight", (shape.tokens + 1, width), exponent=-1)
     yield from norm("v.pre_ln")
     for layer in range(shape.layers):
         name = f"v.blk.{layer}"
@@ -352,28 +277,12 @@ def _describe_vision(writer: gguf.GGUFWriter, preset: Preset) -> None:
     writer.add_array("clip.vision.image_std", CLIP_STD)
 
 
-def _control_pieces() -> list[str]:
-    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-
-
 def _fixed_pieces(preset: Preset) -> list[str]:
-    characters = [SPACE if character == " " else character for character in PRINTABLE]
-    # The tokenizer joins two neighbours at a time: it reaches a word by way of every beginning of it.
-    beginnings = (SPACE + word[:end] for word in preset.words for end in range(1, len(word) + 1))
-    return [*_control_pieces(), *characters, *dict.fromkeys(beginnings)]
+    return [*CONTROL_PIECES, *PIECE_CHARACTERS, *beginnings(preset.words)]
 
 
 def _pieces(preset: Preset) -> list[str]:
-    """Return the vocabulary: control and byte tokens, printable characters, known words, then invented words.
-
-    The invented ones (three syllables each) cannot come out of a prompt, because their beginnings are no
-    pieces; they are what the model answers with.
-    """
+    """Return the vocabulary: control and byte tokens, printable characters, known words, then invented
+    words."""
     pieces = _fixed_pieces(preset)
-    base = len(SYLLABLES)
-    for index in range(preset.language.vocabulary - len(pieces)):
-        # A stride without a common divisor visits each of the words once, in no alphabetical order.
-        number = index * 316433 % base**3
-        syllables = (SYLLABLES[number // base**place % base] for place in range(3))
-        pieces.append(SPACE + "".join(syllables))
-    return pieces
+    return [*pieces, *invented_words(preset.language.vocabulary - len(pieces))]
