@@ -29,6 +29,7 @@ include: "workflow/rules/parse.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/audit.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/report.smk"
 
@@ -40,6 +41,7 @@ rule all:
         tables("runs.parquet", "cells.csv"),
         figures(),
         paper_files(),
+        audit_files(),
         report_page(),
 
 

@@ -34,6 +34,11 @@ EXPERIMENT = f"{ROOT}/{STUDY.name}"
 RAW = f"{ROOT}/raw"
 # How the logs of this experiment begin.
 LOGS = f"results/logs/{RECEIVED.manifest.name if RECEIVED else STUDY.name}"
+# Of the published values alone: no experiment and no archive changes it.
+PUBLISHED_AUDIT = {
+    "audit": "results/paper/tables/audit.csv",
+    "battery_life": "results/paper/tables/published_battery_life.csv",
+}
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
@@ -273,6 +278,16 @@ def paper_files():
 def measured_devices():
     """The devices that have a cell which can be measured."""
     return [name for name in DEVICES if any(cell.unavailable is None for cell in STUDY.cells_of(name))]
+
+
+def audited_paper():
+    """The published values that the audit computes against each other, whatever the experiment."""
+    return str(STUDY.paths["papers"] / f"{STUDY.analysis['audit']['paper']}.yaml")
+
+
+def audit_files():
+    """Published values and our own tables by one measure, and the hours on a battery that follow from each."""
+    return [*PUBLISHED_AUDIT.values(), *tables("battery_life.csv", "self_audit.csv")]
 
 
 def report_page():

@@ -24,9 +24,9 @@ import numpy as np
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
 
-# llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up, where counts are 0
-# again; 'load time' ends before it. What is queued is counted when it is awaited: encoding and evaluating the image
-# lie inside 'prompt eval time'.
+# llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up; 'load time' ends
+# before it. What is queued is counted when it is awaited, so that encoding and evaluating the image lie
+# inside 'prompt eval time'.
 ACCOUNTING = (
     Accounting(
         "total",
@@ -37,7 +37,7 @@ ACCOUNTING = (
     Accounting(
         "prompt_eval",
         parts=("image_encode", "image_prefill"),
-        outside=("load", "decode"),
+        outside=(),
         rest="evaluating the text",
     ),
 )
