@@ -18,6 +18,7 @@ if RECEIVED is None:
     include: "workflow/rules/quantise.smk"
     include: "workflow/rules/device.smk"
     include: "workflow/rules/measure.smk"
+    include: "workflow/rules/peaks.smk"
     include: "workflow/rules/share.smk"
 
 else:
@@ -28,6 +29,7 @@ else:
 include: "workflow/rules/parse.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/ledger.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/paper.smk"
@@ -39,6 +41,7 @@ rule all:
     default_target: True
     input:
         tables("runs.parquet", "cells.csv"),
+        ledger_files(),
         figures(),
         paper_files(),
         audit_files(),

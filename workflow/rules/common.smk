@@ -10,6 +10,7 @@ from pocketvlm.config import study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
+from pocketvlm.peaks.measure import is_measured, quoted_from
 from pocketvlm.measure import absence
 from pocketvlm.provision import cache
 from pocketvlm.share import configured
@@ -21,6 +22,8 @@ with stage.plain_errors():
     # With an archive the experiment is the archive's, and what it holds stands in the place of measuring.
     RECEIVED = look_into(str(config["archive"]), config) if "archive" in config else None
     STUDY = RECEIVED.study if RECEIVED else study.load(config)
+    ABSENT = {} if RECEIVED else absence.absent_devices(STUDY, Path("results"))
+    STUDY = absence.rows_for(STUDY, ABSENT)
     hub.check(STUDY.models)
     shapes.check(STUDY.models)
     LOCK_FILE = lock.lock_path(STUDY.paths["models"])
@@ -42,6 +45,9 @@ PUBLISHED_AUDIT = {
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
 CELLS = {cell.id: cell for cell in STUDY.cells}
+AVAILABLE = {name: cell for name, cell in CELLS.items() if cell.unavailable is None}
+# Devices of which nothing is known: they were never there, or no cell needs them.
+UNIDENTIFIED = {name for name, device in ABSENT.items() if not device.identified}
 
 # Where the weights of each model come from, which decides the rule that makes them.
 PRESETS = [name for name, entry in STUDY.models.items() if "preset" in entry]
@@ -148,18 +154,39 @@ def weights_files(cell):
 
 
 def identity_path(device):
+    """What a device is, or what stands in its place when it could not be asked."""
+    if device in UNIDENTIFIED:
+        return f"{EXPERIMENT}/absent/{device}.json"
     return f"{ROOT}/devices/{device}/identity.json"
 
 
+def identity(wildcards):
+    return identity_path(wildcards.device)
+
+
+def absent_reason(wildcards):
+    """Why nothing can be measured on a device; None when it can."""
+    device = ABSENT.get(wildcards.device)
+    return device and device.reason
+
+
+def cells_to_measure(device):
+    return [cell for cell in AVAILABLE.values() if cell.device == device]
+
+
 def bundles_of(device):
-    """The bundles that a device runs, the probe's last."""
-    frameworks = sorted({f"{ROOT}/bundles/{cell.bundle}" for cell in STUDY.cells_of(device)})
+    """The bundles that a device runs, the probe's last; none where nothing is to be run."""
+    if device in UNIDENTIFIED:
+        return []
+    frameworks = sorted({f"{ROOT}/bundles/{cell.bundle}" for cell in cells_to_measure(device)})
     return [*frameworks, f"{ROOT}/bundles/probe-{STUDY.devices[device]['target']}"]
 
 
 def block_files_of(device):
-    """Every file that a device's block is made of."""
-    cells = STUDY.cells_of(device)
+    """Every file that a device's block is made of; none where nothing is to be run."""
+    if device in UNIDENTIFIED:
+        return {}
+    cells = cells_to_measure(device)
     return {
         "identity": identity_path(device),
         "bundles": bundles_of(device),
@@ -184,7 +211,12 @@ def block_of(device):
     return {
         "experiment": STUDY.name,
         "device": STUDY.devices[device],
-        "probe": bundles_of(device)[-1],
+        "probe": None if device in UNIDENTIFIED else bundles_of(device)[-1],
+        "absent": ABSENT[device].reason if device in ABSENT else None,
+        "rows": STUDY.rows_for_absent,
+        "unmeasured": {
+            cell.id: cell.unavailable for cell in STUDY.cells_of(device) if cell.unavailable is not None
+        },
         "protocol": {
             name: STUDY.experiment[name]
             for name in ("repeats", "warmups", "idle_s", "deadline_s", "order_seed")
@@ -201,7 +233,7 @@ def block_of(device):
                 "settings": dict(cell.settings),
                 "quirks": STUDY.frameworks[cell.framework]["versions"][cell.version].get("quirks", {}),
             }
-            for cell in STUDY.cells_of(device)
+            for cell in cells_to_measure(device)
         ],
     }
 
@@ -256,7 +288,7 @@ def tables(*names):
 
 
 def figures():
-    names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in CELLS]]
+    names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in AVAILABLE]]
     return expand(f"{EXPERIMENT}/figures/{{name}}.{{ending}}", name=names, ending=["svg", "png"])
 
 
@@ -288,6 +320,52 @@ def audited_paper():
 def audit_files():
     """Published values and our own tables by one measure, and the hours on a battery that follow from each."""
     return [*PUBLISHED_AUDIT.values(), *tables("battery_life.csv", "self_audit.csv")]
+
+
+def peak_files(wildcards):
+    """What the peaks of a device come from: the benchmark where they are measured, else a quoted value's file."""
+    device = STUDY.devices[wildcards.device]
+    if is_measured(device):
+        return {
+            "bundle": f"results/bundles/peaks-{device['target']}",
+            "identity": f"results/devices/{device['id']}/identity.json",
+        }
+    return {"paper": [str(path) for path in quoted_from(device, STUDY.paths["papers"])]}
+
+
+def made_of_device(device):
+    """What the bounds of a device's cells are computed from: weights records and settings."""
+    return {
+        cell.id: {
+            "weights": {
+                role: f"{path.removesuffix('.gguf')}.json" for role, path in weights_files(cell).items()
+            },
+            "settings": dict(cell.settings),
+        }
+        for cell in cells_to_measure(device)
+    }
+
+
+def made_of(wildcards):
+    return made_of_device(wildcards.device)
+
+
+def weights_records(wildcards):
+    return sorted({path for parts in made_of(wildcards).values() for path in parts["weights"].values()})
+
+
+def ledger_settings():
+    """What the ledger takes from the configuration."""
+    return {
+        "shapes": {name: entry["shape"] for name, entry in STUDY.models.items() if "shape" in entry},
+        "bootstrap": STUDY.analysis["bootstrap"],
+        "tolerance_percent": STUDY.analysis["ledger"]["tolerance_percent"],
+    }
+
+
+def ledger_files():
+    """Published values, ours, others' and the physical bounds."""
+    return tables("ledger.csv")
 
 
 def report_page():

@@ -32,7 +32,7 @@ rule render_report:
         samples=each_device(f"{EXPERIMENT}/records/{{device}}/samples.parquet"),
         phases=each_device(f"{EXPERIMENT}/records/{{device}}/phases.parquet"),
         images=sorted({workload["image_path"] for workload in STUDY.workloads.values()}),
-        identities=each_device(identity_path("{device}")),
+        identities=[identity_path(device) for device in DEVICES],
         bundles=[path for device in DEVICES for path in bundles_of(device)],
         graph=f"{EXPERIMENT}/report/rulegraph.dot",
     output:
@@ -51,7 +51,9 @@ rule verify:
     """Recompute every hash, record and table from the raw runs and say what differs."""
     input:
         tables("runs.parquet", "cells.csv"),
+        ledger_files(),
         cells=f"{EXPERIMENT}/cells.json",
+        paper=paper_values(),
     log:
         f"{LOGS}.verify.log",
     params:
@@ -60,5 +62,10 @@ rule verify:
         devices=DEVICES,
         gates=STUDY.analysis["gates"],
         bootstrap=STUDY.analysis["bootstrap"],
+        bounds={
+            "made_of": {device: made_of_device(device) for device in DEVICES},
+            "margin_percent": STUDY.analysis["bounds"]["margin_percent"],
+        },
+        ledger=ledger_settings(),
     script:
         "../scripts/verify_results.py"

@@ -4,4 +4,10 @@ from pocketvlm.analyse.gates import judge_file
 from pocketvlm.stage import stage
 
 with stage(snakemake):
-    judge_file(snakemake.input.metrics, snakemake.params.gates, snakemake.output.judged)
+    judge_file(
+        snakemake.input.metrics,
+        snakemake.params.gates,
+        snakemake.output.judged,
+        bounds=snakemake.input.bounds,
+        block=snakemake.input.index,
+    )

@@ -11,6 +11,8 @@ with stage(snakemake) as log:
         snakemake.input.cells,
         thresholds=snakemake.params.gates,
         bootstrap=snakemake.params.bootstrap,
+        bounds=snakemake.params.bounds,
+        ledger={**snakemake.params.ledger, "paper": snakemake.input.get("paper") or None},
         devices=snakemake.params.devices,
     )
     for difference in differences:

@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from pocketvlm.analyse import records
+from pocketvlm.analyse.bounds import Limit, limits
 from pocketvlm.analyse.metrics import SENSED
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks import FOREIGN, JUDGED
+from pocketvlm.provenance import read_json
 
 THRESHOLDS = (
     "min_sensor_coverage_percent",
@@ -46,12 +48,20 @@ def _evidence(metric: str) -> bool:
     return metric.startswith(_EVIDENCE) and not metric.startswith("tokens_per_second")
 
 
-def judge(metrics: pa.Table, thresholds: Mapping[str, float]) -> pa.Table:
+def judge(
+    metrics: pa.Table,
+    thresholds: Mapping[str, float],
+    *,
+    bounds: Mapping[tuple[str, str, str], Limit] | None = None,
+    cells: Mapping[str, str] | None = None,
+) -> pa.Table:
     """Return the metrics with a gate each: empty, or why the number is withheld from the tables.
 
     Args:
         metrics: the record `metrics`.
         thresholds: some of THRESHOLDS; a gate whose threshold is absent is open.
+        bounds: physical bounds by (cell, phase, metric); a metric that has none passes.
+        cells: the cell of each run, for its bounds.
 
     Raises:
         ConfigError: an unknown threshold, or only one of the two for agreement.
@@ -74,14 +84,32 @@ def judge(metrics: pa.Table, thresholds: Mapping[str, float]) -> pa.Table:
     for row in rows:
         row["gate"] = ""
         by_run[row["run"]].append(row)
-    for of_run in by_run.values():
+    for run, of_run in by_run.items():
         _judge_run(of_run, thresholds)
+        _judge_bounds(of_run, (cells or {}).get(run), bounds or {})
     return records.table("judged", rows)
 
 
-def judge_file(metrics: str | Path, thresholds: Mapping[str, float], destination: str | Path) -> None:
-    """Judge the record `metrics` of a block and write `judged/<device>.parquet`; errors as `judge`."""
-    records.write(destination, "judged", judge(records.read(metrics, "metrics"), thresholds))
+def judge_file(
+    metrics: str | Path,
+    thresholds: Mapping[str, float],
+    destination: str | Path,
+    *,
+    bounds: str | Path,
+    block: str | Path,
+) -> None:
+    """Judge the record `metrics` of a block and write `judged/<device>.parquet`; errors as `judge`.
+
+    Args:
+        metrics: the record.
+        thresholds: as for `judge`.
+        destination: the file to write.
+        bounds: `bounds/<device>.csv`.
+        block: `blocks/<device>.json`, which names the cell of each run.
+    """
+    cells = {entry["run"]: entry["cell"] for entry in read_json(block)["runs"] if entry["cell"]}
+    table = judge(records.read(metrics, "metrics"), thresholds, bounds=limits([bounds]), cells=cells)
+    records.write(destination, "judged", table)
 
 
 def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
@@ -120,6 +148,24 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
                 _close([row], f"the phase lasted {_short(length)} ms, {_short(shortest)} ms are needed")
     if "agreement_percent" in thresholds:
         _judge_agreement(rows, value, thresholds["agreement_percent"], thresholds["agreement_ms"])
+
+
+def _judge_bounds(
+    rows: Iterable[Row], cell: str | None, bounds: Mapping[tuple[str, str, str], Limit]
+) -> None:
+    """Withhold what is faster than its physical bound: something was measured wrong."""
+    for row in rows:
+        limit = bounds.get((cell, row["phase"], row["metric"])) if cell else None
+        excess = limit.beyond(row["value"]) if limit and row["value"] is not None else None
+        if limit is None or excess is None:
+            continue
+        unit = "" if row["unit"] == "1" else f" {row['unit']}"
+        _close(
+            [row],
+            f"measured {_short(row['value'])}{unit} is beyond the physical bound of "
+            f"{_short(limit.bound)}{unit} ({limit.kind}) by {_short(100 * excess)} %, "
+            f"{_short(100 * limit.margin)} % are allowed for the error of the peak",
+        )
 
 
 def disagreement(agreement_percent: float, reported_ms: float, unannounced_ms: float) -> tuple[float, float]:

@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from pocketvlm.analyse import records
+from pocketvlm.analyse.bounds import compute_bounds
 from pocketvlm.analyse.gates import judge_file
+from pocketvlm.analyse.ledger import write_ledger
 from pocketvlm.analyse.parse import parse_block
 from pocketvlm.analyse.raw import check_run, run_folder
 from pocketvlm.analyse.tables import aggregate
@@ -35,6 +37,8 @@ def verify(
     *,
     thresholds: Mapping[str, float],
     bootstrap: Mapping[str, Any],
+    bounds: Mapping[str, Any],
+    ledger: Mapping[str, Any] | None = None,
     devices: Sequence[str] | None = None,
 ) -> list[Difference]:
     """Recompute an experiment from its raw runs in a temporary folder and compare.
@@ -45,6 +49,8 @@ def verify(
         cells: `cells.json` of the experiment.
         thresholds: `analysis.gates` of the configuration.
         bootstrap: `analysis.bootstrap` (resamples, confidence, seed).
+        bounds: `margin_percent`, and `made_of`: by device what each cell is made of (see `compute_bounds`).
+        ledger: what `write_ledger` takes besides files of the results; without it there is no ledger.
         devices: those of the experiment; all that have an index when None.
 
     Returns:
@@ -68,20 +74,46 @@ def verify(
             for block in blocks:
                 identity = root / "devices" / block.stem / "identity.json"
                 parse_block(block, root / "raw", identity, cells, again / "records" / block.stem)
+                metrics = again / "records" / block.stem / "metrics.parquet"
+                limits = again / "bounds" / f"{block.stem}.csv"
+                compute_bounds(
+                    cells=cells,
+                    device=block.stem,
+                    metrics=metrics,
+                    block=block,
+                    peaks=root / "devices" / block.stem / "peaks.json",
+                    made_of=bounds["made_of"].get(block.stem, {}),
+                    margin_percent=bounds["margin_percent"],
+                    destination=limits,
+                )
                 judged = again / "judged" / f"{block.stem}.parquet"
-                judge_file(again / "records" / block.stem / "metrics.parquet", thresholds, judged)
+                judge_file(metrics, thresholds, judged, bounds=limits, block=block)
             judged_files = [again / "judged" / f"{block.stem}.parquet" for block in blocks]
             aggregate(judged_files, blocks, cells, again / "tables", **bootstrap)
+            if ledger is not None:
+                write_ledger(
+                    cells=cells,
+                    summary=again / "tables/cells.csv",
+                    runs=again / "tables/runs.parquet",
+                    bounds=[again / "bounds" / f"{block.stem}.csv" for block in blocks],
+                    peaks=[root / "devices" / block.stem / "peaks.json" for block in blocks],
+                    destination=again / "tables/ledger.csv",
+                    **ledger,
+                )
         except (PocketvlmError, OSError) as error:
             return [Difference(str(own), f"cannot be made again: {error}")]
         for block in blocks:
             for record in records.RECORDS:
                 place = Path("records") / block.stem / f"{record}.parquet"
                 found += _compare(own / place, again / place, record)
+            place = Path("bounds") / f"{block.stem}.csv"
+            found += _compare_csv(own / place, again / place)
             place = Path("judged") / f"{block.stem}.parquet"
             found += _compare(own / place, again / place, "judged")
         found += _compare(own / "tables/runs.parquet", again / "tables/runs.parquet", "runs")
         found += _compare_csv(own / "tables/cells.csv", again / "tables/cells.csv")
+        if ledger is not None:
+            found += _compare_csv(own / "tables/ledger.csv", again / "tables/ledger.csv")
     return found
 
 

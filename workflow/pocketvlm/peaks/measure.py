@@ -71,6 +71,12 @@ def is_measured(config: Mapping[str, Any]) -> bool:
     return config["kind"] == "local" and "peaks" not in config
 
 
+def quoted_from(config: Mapping[str, Any], papers: Path) -> list[Path]:
+    """Return the files of published values that a device's quoted peaks refer to."""
+    bandwidth = config.get("peaks", {}).get("bandwidth_gb_s")
+    return [papers / f"{bandwidth['paper']}.yaml"] if isinstance(bandwidth, Mapping) else []
+
+
 def quoted(config: Mapping[str, Any], papers: Path) -> dict[str, Any]:
     """Return the peaks that a device's file quotes; a peak that it does not quote is null with the reason."""
     entry = config["peaks"]

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from pocketvlm.weights.container import Tensor as Planned
 
 _BLOCK = re.compile(r"(?:v\.)?blk\.(\d+)\.(.+)\.weight")
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
@@ -137,7 +139,7 @@ def encode_operations(record: Mapping[str, Any], image_tokens: int) -> float:
     positions_of = named.get("v.position_embd.weight")
     if positions_of is None or not layers:
         raise UnknownShapeError("the file holds no position embedding or no blocks of a vision tower")
-    width, positions = positions_of["shape"][0], _rows(positions_of)
+    width, positions = int(positions_of["shape"][0]), _rows(positions_of)
     patches = positions - ("v.class_embd" in named)
     products = 0.0
     for layer in layers[:-1]:
@@ -155,6 +157,25 @@ def encode_operations(record: Mapping[str, Any], image_tokens: int) -> float:
     return 2.0 * products
 
 
+def pseudo_record(tensors: Iterable[Planned]) -> dict[str, Any]:
+    """Return the `tensors` of a weights record for tensors that nobody has written.
+
+    Args:
+        tensors: name, shape (rows first), bytes and type of each, as `weights.shapes.tensors` gives them.
+    """
+    return {
+        "tensors": [
+            {
+                "name": tensor.name,
+                "shape": [*reversed(tensor.shape)],
+                "type": tensor.kind.name,
+                "bytes": tensor.bytes,
+            }
+            for tensor in tensors
+        ]
+    }
+
+
 def type_bytes(name: str) -> float:
     """Return the bytes of one element of a ggml type, e.g. 2 for `f16` and 18/32 for `q4_0`.
 
@@ -162,10 +183,10 @@ def type_bytes(name: str) -> float:
         UnknownShapeError: there is no such type.
     """
     try:
-        elements, size = GGML_QUANT_SIZES[GGMLQuantizationType[name.upper()]]
+        elements, size = (int(size) for size in GGML_QUANT_SIZES[GGMLQuantizationType[name.upper()]])
     except KeyError:
         raise UnknownShapeError(f"ggml has no type {name}") from None
-    return float(size / elements)
+    return size / elements
 
 
 def _layers(tensors: Sequence[Tensor]) -> list[dict[str, Tensor]]:

@@ -1,0 +1,18 @@
+"""Compile the benchmark of peaks for a target."""
+
+from pathlib import Path
+
+from pocketvlm.build.toolchains import resolve
+from pocketvlm.peaks.build import build_peaks
+from pocketvlm.provision import cache
+from pocketvlm.stage import stage
+
+with stage(snakemake):
+    destination = Path(snakemake.output[0])
+    build_peaks(
+        sources=[Path(path) for path in snakemake.input.sources],
+        toolchain=resolve(snakemake.params.toolchains, snakemake.wildcards.target),
+        destination=destination,
+        build_log=Path(snakemake.log[0]).with_suffix(".compiler.log"),
+    )
+    cache.register(destination)
