@@ -55,7 +55,7 @@ def fetch(pin: Mapping[str, Any], destination: Path, patience: Patience | None =
     again by the next one: what came lies hidden beside `destination` until it is whole.
 
     Args:
-        pin: `repository, revision, file, bytes, sha256` of the lock, or `unavailable`: why there is none.
+        pin: `repository, revision, file, bytes, sha256` of the lock, or `unavailable, do`: why not.
         destination: the weights file to write; its record is written beside it.
         patience: with a hub that is busy or breaks off.
 
@@ -64,7 +64,8 @@ def fetch(pin: Mapping[str, Any], destination: Path, patience: Patience | None =
         IntegrityError: the bytes are not the pinned ones; nothing of them is kept.
     """
     if "unavailable" in pin:
-        raise ProvisionError(pin["unavailable"], where="config/models.yaml", do="Then start again")
+        do = str(pin["do"])
+        raise ProvisionError(pin["unavailable"], where="config/models.yaml", do=do[:1].upper() + do[1:])
     place = Place(pin["repository"], pin["revision"], pin["file"])
     destination.parent.mkdir(parents=True, exist_ok=True)
     with _partial(destination, str(pin["sha256"])) as partial:

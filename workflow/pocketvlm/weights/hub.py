@@ -97,7 +97,8 @@ def unavailable(
     """
     if not is_hub(entry):
         return None
-    return _reason(name, entry, lock, wanted(entry, quantisation))
+    reason = _reason(name, entry, lock, wanted(entry, quantisation))
+    return ": ".join(filter(None, reason)) if reason else None
 
 
 def other_format(name: str, entry: Mapping[str, Any], weights_format: str) -> str:
@@ -115,7 +116,7 @@ def other_format(name: str, entry: Mapping[str, Any], weights_format: str) -> st
 
 
 def pin(name: str, entry: Mapping[str, Any], lock: Lock, part: str) -> dict[str, Any]:
-    """Return what a download needs: `repository, revision, file, bytes, sha256`; or `unavailable`: why not.
+    """Return what a download needs: `repository, revision, file, bytes, sha256`; or `unavailable, do`.
 
     Args:
         name: the model's name in the table.
@@ -125,24 +126,26 @@ def pin(name: str, entry: Mapping[str, Any], lock: Lock, part: str) -> dict[str,
     """
     reason = _reason(name, entry, lock, [part])
     if reason is not None:
-        return {"unavailable": reason}
+        what, do = reason
+        return {"unavailable": what, "do": do or "Name its files in config/models.yaml when there are any"}
     locked = lock[name]
     return {"repository": locked["repository"], "revision": locked["revision"], **locked["files"][part]}
 
 
-def _reason(name: str, entry: Mapping[str, Any], lock: Lock, parts: list[str]) -> str | None:
+def _reason(name: str, entry: Mapping[str, Any], lock: Lock, parts: list[str]) -> tuple[str, str] | None:
+    """Return why files of a model cannot be fetched, and what to do if the reason does not say it."""
     hub = entry["hub"]
     if "unpublished" in hub:
-        return f"{name}: {hub['unpublished']}"
+        return f"{name}: {hub['unpublished']}", ""
     if name not in lock:
-        return f"{name} is not locked: run {LOCK_COMMAND} where the hub can be reached"
+        return f"{name} is not locked", f"run {LOCK_COMMAND} where the hub can be reached"
     locked = lock[name]
     if locked["repository"] != hub["repository"]:
-        return (
-            f"{name} was locked in {locked['repository']} and is now {hub['repository']}: run {LOCK_COMMAND}"
-        )
+        what = f"{name} was locked in {locked['repository']} and is now {hub['repository']}"
+        return what, f"run {LOCK_COMMAND} again"
     for part in parts:
         pinned = locked["files"].get(part)
         if pinned is None or pinned["file"] != hub["files"].get(part):
-            return f"{name}: {part} is not locked as the table of models names it: run {LOCK_COMMAND}"
+            what = f"{part} of {name} is not locked as the table of models names it"
+            return what, f"run {LOCK_COMMAND} again"
     return None

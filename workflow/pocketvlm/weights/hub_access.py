@@ -36,6 +36,9 @@ from pocketvlm.weights.lock import LOCK_COMMAND
 BUSY = (408, 429, 500, 502, 503, 504)
 """HTTP status codes that are worth another try."""
 
+# The hub's statistics of its users would cost a request more at each start, and a file in the user's HF_HOME.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
