@@ -209,3 +209,4 @@ def test_the_cells_of_an_absent_device_keep_reasons_of_their_own(root: Path) -> 
     assert first == "no phone is connected"
     assert second is not None
     assert "not provisioned" in second
+    assert second.endswith("; no phone is connected")

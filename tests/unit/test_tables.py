@@ -273,3 +273,37 @@ def test_verify_names_what_another_threshold_changed(results: Path) -> None:
 def test_verify_without_an_experiment(tmp_path: Path) -> None:
     (found,) = check(tmp_path)
     assert "no index" in found.what
+
+
+def test_a_cell_that_was_not_measured_has_rows_without_numbers_and_the_reason(tmp_path: Path) -> None:
+    absent = {**CELL, "cell": "other-bbbbbbbb", "stack": None}
+    index = {"format": 1, "experiment": "x", "device": "bench", "runs": []}
+    paths = {"cells": {"format": 1, "experiment": "x", "cells": [CELL, absent]}}
+    paths["block"] = {**index, "unmeasured": {CELL["cell"]: "no phone is connected"}}
+    for name, value in paths.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    records.write(tmp_path / "judged.parquet", "judged", records.table("judged", []))
+    aggregate(
+        [tmp_path / "judged.parquet"],
+        [tmp_path / "block.json"],
+        tmp_path / "cells.json",
+        tmp_path / "tables",
+        **BOOTSTRAP,
+    )
+    with (tmp_path / "tables/cells.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["cell"]: row["gate"] for row in rows} == {
+        CELL["cell"]: "no phone is connected",
+        "other-bbbbbbbb": "no run of it is in its block",
+    }
+    assert {(row["n"], row["median"], row["mean"]) for row in rows} == {("0", "", "")}
+    first = [(row["phase"], row["metric"], row["unit"]) for row in rows if row["cell"] == CELL["cell"]]
+    assert first == [
+        ("load", "duration", "ms"),
+        ("text_prefill", "duration", "ms"),
+        ("image_encode", "duration", "ms"),
+        ("image_prefill", "duration", "ms"),
+        ("decode", "duration", "ms"),
+        ("decode", "tokens_per_second", "1/s"),
+        ("run", "duration", "ms"),
+    ]

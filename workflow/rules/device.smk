@@ -1,6 +1,7 @@
 """What each device is, and which sensors are used on it.
 
 results/devices/<device>/identity.json
+results/<experiment>/absent/<device>.json
 """
 
 
@@ -17,3 +18,17 @@ rule identify_device:
         code=code_hash("devices/identify.py", "devices/sensors.py"),
     script:
         "../scripts/identify_device.py"
+
+
+rule note_absent_device:
+    """What stands in the place of the identity of a device that could not be asked what it is."""
+    output:
+        record=f"{EXPERIMENT}/absent/{{device}}.json",
+    log:
+        f"results/logs/{STUDY.name}.note_absent_device.{{device}}.log",
+    params:
+        device=device_config,
+        reason=absent_reason,
+        code=code_hash("measure/absence.py"),
+    script:
+        "../scripts/note_absent_device.py"

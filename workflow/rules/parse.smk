@@ -14,7 +14,7 @@ rule parse_block:
     """The runs of a block as tables, one row a phase, a sample, a metric."""
     input:
         index=f"{EXPERIMENT}/blocks/{{device}}.json",
-        identity=identity_path("{device}"),
+        identity=identity,
         cells=f"{EXPERIMENT}/cells.json",
     output:
         phases=f"{EXPERIMENT}/records/{{device}}/phases.parquet",

@@ -9,7 +9,7 @@ rule pack_experiment:
     input:
         indexes=each_device(f"{EXPERIMENT}/blocks/{{device}}.json"),
         cells=f"{EXPERIMENT}/cells.json",
-        identities=each_device(identity_path("{device}")),
+        identities=[identity_path(device) for device in DEVICES],
         bundles=sorted({path for device in DEVICES for path in block_files_of(device)["bundles"]}),
         weights=sorted(
             {

@@ -20,6 +20,14 @@ Row = dict[str, Any]
 # A number of its own, no part of a name (`policy0`, `package-0`, `Q4_0`), a path or a version.
 _NUMBER = re.compile(r"(?<![\w./-])\d+(?:\.\d+)?(?![\w/-]|\.\d)")
 
+# What a cell without runs has rows of: what every framework has, in the order of a run.
+_UNMEASURED = (
+    *((phase, "duration", "ms") for phase in ("load", "text_prefill", "image_encode", "image_prefill")),
+    ("decode", "duration", "ms"),
+    ("decode", "tokens_per_second", "1/s"),
+    ("run", "duration", "ms"),
+)
+
 
 def aggregate(
     judged: Sequence[str | Path],
@@ -46,13 +54,22 @@ def aggregate(
     study = read_json(cells)
     by_cell = {cell["cell"]: cell for cell in study["cells"]}
     rows: list[Row] = []
-    for record, block in zip(judged, blocks, strict=True):
-        rows += _joined(record, read_json(block), by_cell, study["experiment"])
+    reasons: dict[str, str] = {}
+    for record, path in zip(judged, blocks, strict=True):
+        block = read_json(path)
+        rows += _joined(record, block, by_cell, study["experiment"])
+        reasons |= block.get("unmeasured", {})
     order = {cell: number for number, cell in enumerate(by_cell)}
     rows.sort(key=lambda r: (order[r["cell"]], r["round"], r["position"], r["run"], r["phase"], r["metric"]))
     folder = Path(destination)
     records.write(folder / "runs.parquet", "runs", records.table("runs", rows))
     summaries = _summaries(rows, resamples=resamples, confidence=confidence, seed=seed)
+    present = {row["cell"] for row in rows}
+    for name, cell in by_cell.items():
+        if name not in present:
+            why = reasons.get(name) or cell.get("unavailable") or "no run of it is in its block"
+            summaries += _unmeasured(study["experiment"], cell, why)
+    summaries.sort(key=lambda row: order[row["cell"]])
     with atomic_file(folder / "cells.csv") as stream:
         writer = csv.DictWriter(stream, records.CELLS_CSV, lineterminator="\n")
         writer.writeheader()
@@ -123,6 +140,25 @@ def _summaries(rows: Sequence[Row], *, resamples: int, confidence: float, seed: 
             }
         )
     return found
+
+
+def _unmeasured(experiment: str, cell: Mapping[str, Any], why: str) -> list[Row]:
+    """Return the rows of a cell that was not measured: no number, and the reason in the place of a gate."""
+    empty = dict.fromkeys(("mean", "std", "median", "p05", "p95", "ci_low", "ci_high"), "")
+    return [
+        {
+            "experiment": experiment,
+            "cell": cell["cell"],
+            **{name: cell[name] for name in records.CELL_COLUMNS},
+            "phase": phase,
+            "metric": metric,
+            "unit": unit,
+            "n": "0",
+            **empty,
+            "gate": why,
+        }
+        for phase, metric, unit in _UNMEASURED
+    ]
 
 
 def _why(group: Sequence[Row]) -> str:

@@ -89,14 +89,14 @@ class Study:
     def without(self, absent: Mapping[str, str]) -> Study:
         """Return this study with the cells of some devices unavailable: the reason by device.
 
-        A cell that has a reason of its own keeps it: the device's return would not help.
+        A cell that has a reason of its own keeps it and gets the device's besides.
         """
-        return replace(
-            self,
-            cells=tuple(
-                replace(cell, unavailable=cell.unavailable or absent.get(cell.device)) for cell in self.cells
-            ),
-        )
+
+        def reasoned(cell: Cell) -> Cell:
+            reasons = [text for text in (cell.unavailable, absent.get(cell.device)) if text]
+            return replace(cell, unavailable="; ".join(reasons) or None)
+
+        return replace(self, cells=tuple(reasoned(cell) for cell in self.cells))
 
     def records(self) -> dict[str, Any]:
         """What `cells.json` holds: the resolved experiment as plain values."""

@@ -32,6 +32,23 @@ def lock_name(config: Mapping[str, Any]) -> str:
     return f"serial-{serial_of(config)}"
 
 
+def absence(config: Mapping[str, Any]) -> str | None:
+    """Return why a device is not there, or None when it is; nothing is asked of the device itself.
+
+    This machine and the emulated phone are always there. A phone that is connected and refuses (unauthorised,
+    offline, one of several) is there: that is a person's to mend, and the job that needs it says how.
+
+    Args:
+        config: the device's file of `config/devices`.
+    """
+    if config["kind"] != "phone":
+        return None
+    from pocketvlm.devices.adb_server import not_connected
+
+    transport = config["transport"]
+    return not_connected(int(transport["server_port"]), transport["serial"])
+
+
 @contextlib.contextmanager
 def open_device(config: Mapping[str, Any], *, results: Path) -> Iterator[Device]:
     """Reach a device: connect to a phone, take the lease of an emulated one, or use this machine.

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from pocketvlm.errors import DeviceError, TransientDeviceError
 
 # A device that answers nothing for so long is stopped, not slow: a shell round trip takes milliseconds.
 STALL_SECONDS = 30.0
+# The server itself answers at once; one that was just started needs a moment to find what is plugged in.
+_SERVER_SECONDS = 5.0
+_SEARCH_SECONDS = 2.0
 
 
 class _Connection(AdbConnection):  # type: ignore[misc]
@@ -42,14 +46,17 @@ def adb_program() -> Path:
     return Path(adbutils.__file__).parent / "binaries" / "adb"
 
 
-def start_server(port: int) -> None:
+def start_server(port: int) -> bool:
     """Start an adb server on this port of the loopback interface, if none answers there.
+
+    Returns:
+        Whether it had to be started.
 
     Raises:
         DeviceError: it does not start.
     """
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return
+        return False
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0"}
     done = subprocess.run(
         [adb_program(), "start-server"],
@@ -64,11 +71,45 @@ def start_server(port: int) -> None:
             f"the adb server does not start on port {port}: {done.stderr.strip()[-300:]}",
             do="Run `adb start-server` by hand to see why",
         )
+    return True
 
 
-def _known(client: AdbClient) -> dict[str, str]:
+def not_connected(port: int, serial: str | None) -> str | None:
+    """Return why a phone is not there, or None when the adb server knows it, in whatever state.
+
+    A server that has to be started for the question is ended again, unless it finds the phone.
+
+    Args:
+        port: of the adb server on this machine.
+        serial: the phone's; None for any phone.
+    """
+    which = f"no phone with serial {serial}" if serial is not None else "no phone"
+    try:
+        started = start_server(port)
+        client = Client(host="127.0.0.1", port=port, socket_timeout=_SERVER_SECONDS)
+        found: dict[str, str] = {}
+        end = time.monotonic() + (_SEARCH_SECONDS if started else 0.0)
+        while True:
+            with errors("the adb server", None, "the question what is connected"):
+                found = _known(client, _SERVER_SECONDS)
+            if serial in found or (serial is None and found):
+                return None
+            if time.monotonic() >= end:
+                break
+            time.sleep(0.1)
+        if started:
+            with contextlib.suppress(AdbError, OSError, EOFError):
+                client.server_kill()
+    except (DeviceError, OSError, subprocess.TimeoutExpired) as error:
+        what = error.what if isinstance(error, DeviceError) else str(error)
+        return f"{which} can be reached: {what}"
+    listed = ", ".join(f"{name} ({state})" for name, state in sorted(found.items())) or "none"
+    return f"{which} is connected: adb on port {port} knows {listed}"
+
+
+def _known(client: AdbClient, timeout: float | None = None) -> dict[str, str]:
     """Return the state of each device by serial; adbutils' own list cuts a state of several words."""
-    connection = client.make_connection()
+    connection = client.make_connection(timeout)
     try:
         connection.send_command("host:devices")
         connection.check_okay()

@@ -16,6 +16,7 @@ from pocketvlm.devices.base import Device
 from pocketvlm.devices.identify import identify, stable
 from pocketvlm.devices.locks import device_lock, host_lock
 from pocketvlm.errors import DeviceError, IntegrityError
+from pocketvlm.measure.absence import NOTHING_TO_MEASURE
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
 from pocketvlm.measure.plan import PlannedRun, plan
 from pocketvlm.measure.runner import Runner
@@ -48,9 +49,25 @@ def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool
     """Measure a block given in plain values, as a rule's parameters have it.
 
     Args:
-        block: experiment, device (its config), probe (a folder), protocol, and cells (fields of CellFiles).
+        block: experiment, device (its config), probe (a folder), protocol, cells (fields of CellFiles),
+            unmeasured (why other cells are not among them), absent and rows (as `measure_block`).
         results, index, again: as `measure_block`.
+
+    Raises:
+        DeviceError: everything is to be measured anew, and the device is not there.
     """
+    device = block["device"]["id"]
+    if again and block["absent"] not in (None, NOTHING_TO_MEASURE):
+        raise DeviceError(
+            f"nothing can be measured on {device}: {block['absent']}",
+            do="Connect it, or remeasure an experiment without it",
+        )
+    if not block["cells"]:
+        log.info("nothing can be measured on %s: %s", device, block["absent"])
+        write_json(
+            index, _index(block["experiment"], device, {}, 0, RawStore(results / "raw"), block["unmeasured"])
+        )
+        return
     cells = [
         CellFiles(
             **{
@@ -71,6 +88,9 @@ def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool
         results=results,
         index=index,
         again=again,
+        absent=block["absent"],
+        rows=block["rows"],
+        unmeasured=block["unmeasured"],
     )
 
 
@@ -100,6 +120,9 @@ def measure_block(
     results: Path,
     index: Path,
     again: bool = False,
+    absent: str | None = None,
+    rows: bool = False,
+    unmeasured: Mapping[str, str] | None = None,
 ) -> None:
     """Measure what the raw store lacks and write the block's index.
 
@@ -113,6 +136,9 @@ def measure_block(
         results: folder of results; runs go to `raw` below it, failed ones to `failed`.
         index: the file to write.
         again: measure every run anew; the earlier ones stay in the store and no longer count.
+        absent: why the device cannot be reached, for an index of the runs that are in the store already.
+        rows: let a cell that does not fit into the device's memory be a row with the reason, and no error.
+        unmeasured: why other cells of the device cannot be measured, by cell id.
 
     Raises:
         DeviceError, TransientDeviceError: the device refuses or does not answer.
@@ -122,7 +148,8 @@ def measure_block(
     store = RawStore(results / "raw")
     jobs = {cell.cell: cell_job(cell, identity, probe) for cell in cells}
     _refuse_twins(jobs)
-    if again or _lacking(jobs, protocol, store):
+    reasons = dict(unmeasured or {})
+    if absent is None and (again or _lacking(jobs, protocol, store)):
         with hold(device_config, results) as device:
             _check_identity(device, device_config, identity)
             if again:
@@ -132,9 +159,12 @@ def measure_block(
             if planned := _lacking(jobs, protocol, store):
                 runner = Runner(device, identity, probe, protocol.deadline_s, store, results / "failed")
                 _measure(planned, jobs, idle_job(identity, probe, protocol.idle_s), runner)
+    elif _lacking(jobs, protocol, store):
+        log.warning("%s is not measured any further: %s", device_config["id"], absent)
+        reasons |= {cell: str(absent) for cell, job in jobs.items() if not _counted(store, job)}
     else:
         log.info("all %d runs are in the raw store already: nothing to measure", protocol.repeats * len(jobs))
-    write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store))
+    write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store, reasons))
 
 
 def _refuse_twins(jobs: Mapping[str, Job]) -> None:
@@ -205,6 +235,7 @@ def _index(
     jobs: Mapping[str, Job],
     repeats: int,
     store: RawStore,
+    unmeasured: Mapping[str, str],
 ) -> dict[str, Any]:
     """List the experiment's runs: of each cell the first `repeats`, and their blocks' idle and warm-ups."""
     rows: list[tuple[str | None, StoredRun]] = []
@@ -233,6 +264,7 @@ def _index(
             }
             for cell, run in rows
         ],
+        "unmeasured": dict(sorted(unmeasured.items())),
     }
 
 
