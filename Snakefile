@@ -33,6 +33,7 @@ include: "workflow/rules/ledger.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -45,6 +46,7 @@ rule all:
         figures(),
         paper_files(),
         audit_files(),
+        export_files(),
         report_page(),
 
 

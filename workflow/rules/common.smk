@@ -48,6 +48,8 @@ CELLS = {cell.id: cell for cell in STUDY.cells}
 AVAILABLE = {name: cell for name, cell in CELLS.items() if cell.unavailable is None}
 # Devices of which nothing is known: they were never there, or no cell needs them.
 UNIDENTIFIED = {name for name, device in ABSENT.items() if not device.identified}
+if RECEIVED:
+    UNIDENTIFIED = RECEIVED.unidentified
 
 # Where the weights of each model come from, which decides the rule that makes them.
 PRESETS = [name for name, entry in STUDY.models.items() if "preset" in entry]
@@ -276,6 +278,16 @@ def archive_path():
 def origin_path():
     """In the folder of what was received: who packed it, with what."""
     return f"{ROOT}/origin.json"
+
+
+def origin_files():
+    """Who measured it, where that was somebody else."""
+    return [origin_path()] if RECEIVED else []
+
+
+def export_files():
+    """Tables for a manuscript, and a trace of each measured run."""
+    return [*tables("cells.md", "cells.tex"), *each_device(f"{EXPERIMENT}/traces/{{device}}")]
 
 
 def everything(wildcards):

@@ -10,12 +10,13 @@ rule pack_experiment:
         indexes=each_device(f"{EXPERIMENT}/blocks/{{device}}.json"),
         cells=f"{EXPERIMENT}/cells.json",
         identities=[identity_path(device) for device in DEVICES],
-        bundles=sorted({path for device in DEVICES for path in block_files_of(device)["bundles"]}),
+        peaks=each_device(f"{ROOT}/devices/{{device}}/peaks.json"),
+        bundles=sorted({path for device in DEVICES for path in bundles_of(device)}),
         weights=sorted(
             {
                 path
                 for device in DEVICES
-                for path in block_files_of(device)["weights"]
+                for path in block_files_of(device).get("weights", [])
                 if path.endswith(".json")
             }
         ),

@@ -36,7 +36,7 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\char34{}",  # a plain quote would close a quotation that nothing opened
     "`": r"\char96{}",  # ?` and !` are ligatures
-    "'": r"\char39{}",
+    "'": "'{}",  # two apostrophes are a quotation mark
     ",": ",{}",  # two commas are a quotation mark in T1
     "-": "-{}",  # two hyphens are a dash
     "\u2013": "--",
@@ -62,7 +62,7 @@ _LATEX = {
     "\u2248": r"$\approx$",
     "\u2020": r"\dag{}",
 }
-_DOUBLED = re.compile(r"([-,])\{\}(?!\1)")
+_DOUBLED = re.compile(r"([-,'])\{\}(?!\1)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~^$!])")
 
 
@@ -142,8 +142,8 @@ def escape_markdown(text: str) -> str:
     # Bare addresses would become links.
     plain = re.sub(r":(?=//)", r"\\:", plain)
     plain = re.sub(r"(?i)\b(www)\.", r"\1\\.", plain).replace("@", r"\@")
-    # What opens a list or a quotation at the beginning of a line.
-    return re.sub(r"^(\d+)([.)])|^([-+])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", plain)
+    # What opens a list at the beginning of a line.
+    return re.sub(r"^(\d*)([-+.)])(?= |$)", r"\1\\\2", plain)
 
 
 def markdown(table: Table) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from pocketvlm.analyse.sensors import BUSY
 
 
-def _summed(samples: pd.DataFrame) -> pd.Series:
+def summed(samples: pd.DataFrame) -> pd.Series:
     """Return the sum of several counters by time; a time at which one of them is missing is left out."""
     wide = samples.pivot_table(index="t_us", columns="component", values="value", aggfunc="first")
     return wide.dropna().sum(axis=1)
@@ -23,12 +23,12 @@ def system_cpu(samples: pd.DataFrame) -> pd.Series:
     """Return the CPU use of the whole system, % of one core, over microseconds; empty when not sampled."""
     wanted = [f"cpu.{state}" for state in BUSY]
     mine = samples[(samples["quantity"] == "cpu_time") & samples["component"].isin(wanted)]
-    return rate_percent(_summed(mine))
+    return rate_percent(summed(mine))
 
 
 def workload_cpu(samples: pd.DataFrame) -> pd.Series:
     """Return the CPU use of the workload, % of one core, over microseconds; empty when not sampled."""
-    return rate_percent(_summed(samples[samples["quantity"] == "workload_cpu_time"]))
+    return rate_percent(summed(samples[samples["quantity"] == "workload_cpu_time"]))
 
 
 def gauge(samples: pd.DataFrame, quantity: str) -> dict[str, pd.Series]:
