@@ -31,10 +31,18 @@ rule render_report:
         answers=each_device(f"{EXPERIMENT}/records/{{device}}/answers.parquet"),
         samples=each_device(f"{EXPERIMENT}/records/{{device}}/samples.parquet"),
         phases=each_device(f"{EXPERIMENT}/records/{{device}}/phases.parquet"),
-        images=sorted({workload["image_path"] for workload in STUDY.workloads.values()}),
+        images=sorted(str(path) for path in configured.images(STUDY).values()),
         identities=[identity_path(device) for device in DEVICES],
         bundles=[path for device in DEVICES for path in bundles_of(device)],
         graph=f"{EXPERIMENT}/report/rulegraph.dot",
+        # What an experiment may have beside its own tables: a name with no file leaves its section out.
+        ledger=ledger_files(),
+        self_audit=tables("self_audit.csv"),
+        battery_life=tables("battery_life.csv"),
+        audit=PUBLISHED_AUDIT["audit"],
+        paper_battery_life=PUBLISHED_AUDIT["battery_life"],
+        paper_tables=[path for path in paper_files() if path.endswith(".md")],
+        paper_figures=[path for path in paper_files() if path.endswith(".svg")],
     output:
         page=report_page(),
     log:

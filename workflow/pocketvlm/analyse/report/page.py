@@ -17,9 +17,11 @@ from markupsafe import Markup
 from pocketvlm.analyse import dag
 from pocketvlm.analyse.figures import labels, palette, reasons
 from pocketvlm.analyse.report import data, gaps, live, method, numbers, picture, raw, responsiveness
-from pocketvlm.analyse.report.extras import Audit, Extras, link, read_audit, read_ledger, read_sheet
+from pocketvlm.analyse.report.compared import Audit, read_audit, read_battery, read_ledger
+from pocketvlm.analyse.report.extras import Extras, link
 from pocketvlm.analyse.report.inline import inline_svg
 from pocketvlm.analyse.report.origin import Origin
+from pocketvlm.analyse.report.sheets import read_sheet
 from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import atomic_file, read_json
 
@@ -249,7 +251,7 @@ def render(
         self_audit=_audit(more.self_audit),
         audit=_audit(more.audit),
         battery={
-            name: read_sheet(path, destination)
+            name: read_battery(path, names, cell_tags)
             for name, path in (("ours", more.battery_life), ("paper", more.paper_battery_life))
             if path
         },

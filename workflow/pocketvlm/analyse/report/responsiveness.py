@@ -44,8 +44,8 @@ def _verdict(p99_ms: float) -> str:
     """Return in words what a lateness means for a display."""
     for rate in sorted(FRAMES_MS, reverse=True):
         if p99_ms < FRAMES_MS[rate]:
-            return f"within a {rate} Hz frame"
-    return f"more than a {min(FRAMES_MS)} Hz frame"
+            return f"within a {rate}\u00a0Hz frame"
+    return f"more than a {min(FRAMES_MS)}\u00a0Hz frame"
 
 
 def lateness(one: CellData, summary: pd.DataFrame) -> tuple[Lateness, ...]:
