@@ -111,11 +111,14 @@ def read(
         name: {**workload, "image_path": f"{root}/config/workloads/{workload['image']}"}
         for name, workload in resolved.workloads.items()
     }
-    paths = {name: Path(root) / path for name, path in catalogues.items()}
+    paths = {
+        name: Path(root) / catalogues[name] if name in catalogues else Path(path)
+        for name, path in config["catalogues"].items()
+    }
     return replace(
         resolved,
         workloads=workloads,
-        paths={**resolved.paths, **paths},
+        paths=paths,
         cells=_as_told(resolved.cells, cells, archive),
     )
 

@@ -89,6 +89,9 @@ def _block(
     path = root / experiment / "blocks" / f"{device}.json"
     index = read_object(path)
     entries = index.get("runs")
+    peaks = root / "devices" / device / "peaks.json"
+    if peaks.is_file() and read_object(peaks).get("device") != device:
+        raise misfit(f"{peaks.name} is not of {device}", peaks)
     if (index.get("format"), index.get("experiment"), index.get("device")) != (1, experiment, device):
         raise misfit(f"{path.name} is no index of {device} in {experiment}", path)
     if not isinstance(entries, list):
