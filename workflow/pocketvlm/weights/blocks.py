@@ -67,7 +67,7 @@ def _q4_k(blocks: Array, exponent: int) -> None:
     # d * s * q - m * s with m = 7.5 * d and the same six bits s (24 to 39) twice: a nibble less 7.5 (4.6).
     seven_bits = (np.uint16(64) + (blocks[:, 0] & np.uint8(0x3E))).astype(np.float32)
     words = blocks.view("<u2")
-    # Both are exact: few enough bits for float16, and for its subnormal numbers.
+    # Both are exact: few enough bits for float16, and down to an exponent of -10 for its subnormal numbers.
     words[:, 0] = np.ldexp(seven_bits, exponent - 14).astype("<f2").view("<u2")
     words[:, 1] = np.ldexp(seven_bits * np.float32(7.5), exponent - 14).astype("<f2").view("<u2")
     low = (blocks[:, 4:8] & np.uint8(0x0F)) + np.uint8(24)
