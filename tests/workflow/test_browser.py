@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser
 
+from pocketvlm.provenance import read_json
+from tests import extra_tables
 from tests.browser import opened
 from tests.drawn_report import draw_all, render_report
 from tests.synthetic_records import Study, write_study
@@ -20,8 +22,10 @@ pytestmark = pytest.mark.slow
 HOSTILE = (
     "</pre></blockquote><h1 id=owned>owned</h1><script>document.title = 'owned'; alert(1)</script>"
     '<img src="https://example.invalid/x.png" onerror="alert(2)"><a href="javascript:alert(3)">x</a>'
-    "{{ 7 * 7 }} \x07\u202eright-to-left &lt;b&gt;"
+    "{{ 7 * 7 }} {% include 'index.html.j2' %} ${7 * 7} \x07\u202eright-to-left\u2066 &lt;b&gt; "
+    "<!-- ]]> --></script><svg onload=alert(4)><style>*{display:none}</style>"
 )
+VISIBLE = {"\x07": "⟨U+0007⟩", "\u202e": "⟨U+202E⟩", "\u2066": "⟨U+2066⟩"}
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +38,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def page_file(study: Study) -> Path:
-    """The study's report."""
-    return render_report(study)
+    """The study's report, with a table of each other stage."""
+    first = read_json(study.cells_json)["cells"][0]["cell"]
+    base = study.cells_json.parent
+    return render_report(
+        study, extras=extra_tables.every(base / "extras", first, base / "figures" / "phases.svg")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,7 @@ def test_every_link_leads_somewhere(browser: Browser, page_file: Path) -> None:
     assert all(not urlsplit(link).scheme for link in outside)
     absent = [link for link in outside if not (page_file.parent / unquote(link)).exists()]
     assert absent == []
-    assert sum("/raw/" in link for link in outside) == 12 * 6
+    assert sum("/raw/" in link for link in outside) == 12 * 7
 
 
 def test_every_number_of_the_headline_leads_to_its_runs(
@@ -99,7 +107,7 @@ def test_every_number_of_the_headline_leads_to_its_runs(
             heads = row.locator("xpath=ancestor::table").locator("thead a").all()
             assert len(heads) == 3
             run = page.locator(heads[0].get_attribute("href") or "")
-            assert run.locator("a[href*='/raw/']").count() == 6
+            assert run.locator("a[href*='/raw/']").count() == 7
 
 
 def test_hostile_text_stays_text(browser: Browser, tmp_path: Path) -> None:
@@ -111,11 +119,12 @@ def test_hostile_text_stays_text(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, page_file) as (page, seen):
         page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         shown = page.locator("#answers pre").first.inner_text()
-        assert shown == HOSTILE.replace("\x07", "⟨U+0007⟩").replace("\u202e", "⟨U+202E⟩")
+        assert shown == HOSTILE.translate({ord(char): text for char, text in VISIBLE.items()})
         assert page.title() != "owned"
         assert page.locator("#owned").count() == 0
         assert (
-            page.locator("#answers img, #answers script, #devices script, a[href^='javascript']").count() == 0
+            page.locator("#answers .reply :is(img, svg, style, a[href^='javascript']), main script").count()
+            == 0
         )
         assert "<script>alert(4)</script>" in page.locator("#devices").inner_text()
         assert seen.dialogs == []
@@ -173,14 +182,16 @@ def test_everything_has_a_name(browser: Browser, page_file: Path) -> None:
                 const all = (selector) => [...document.querySelectorAll(selector)];
                 const bare = all('a, button, summary, [role=region]').filter(e => !named(e));
                 const told = (e) => e.querySelector(':scope > title') && e.querySelector(':scope > desc');
-                const pictures = all('svg').filter(e => !told(e) || e.getAttribute('role') !== 'img');
+                const shown = all('svg:not([aria-hidden])');
+                const pictures = shown.filter(e => !told(e) || e.getAttribute('role') !== 'img');
                 const images = all('img').filter(e => !e.alt);
                 const heads = all('th').filter(e => !e.scope);
                 return [...bare, ...pictures, ...images, ...heads].map(e => e.outerHTML.slice(0, 200));
             }"""
         )
         assert unnamed == []
-        assert page.locator("svg").count() == 3 + 4 + 1
+        assert page.locator("svg[role=img]").count() == 3 + 4 + 1 + 1
+        assert page.get_by_role("slider").count() == 4
         assert page.get_by_role("img", name="Median duration by phase").count() == 1
         levels = page.eval_on_selector_all("h1, h2, h3", "found => found.map(one => Number(one.tagName[1]))")
         assert levels.count(1) == 1
@@ -195,7 +206,9 @@ def test_emulated_and_synthetic_are_said_at_the_top_and_everywhere(browser: Brow
         first = page.locator("#numbers h3").first
         assert "emulated phone" in first.inner_text().lower()
         assert "synthetic weights" in first.inner_text().lower()
-        for figure in page.locator("figure").all():
+        for timeline in page.locator(".timeline").all():
+            assert "synthetic weights" in timeline.locator("h3").inner_text().lower()
+        for figure in page.locator("figure:has(svg)").all():
             assert "SYNTHETIC WEIGHTS" in (figure.locator("svg").text_content() or "")
 
 
@@ -225,8 +238,10 @@ def test_print_is_light_and_leaves_out_what_no_paper_holds(
         assert not page.locator("nav").is_visible()
         assert not page.locator("#values").is_visible()
         assert page.locator(".headline").first.is_visible()
+        assert page.locator("figure.static svg").first.is_visible()
+        assert not page.locator(".live").first.is_visible()
         wide = page.evaluate(
-            "[...document.querySelectorAll('.headline, figure')]"
+            "[...document.querySelectorAll('.headline, .ledger, figure')]"
             ".map(e => Math.round(e.getBoundingClientRect().right)).filter(right => right > 688)"
         )
         assert wide == []
