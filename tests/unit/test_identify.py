@@ -204,6 +204,66 @@ def test_zones_are_known_by_their_type(zone, component):
     assert component_of(zone) == component
 
 
+# Zones as an SM8650 has them: of its public device tree (qcom/sm8650.dtsi, with `-thermal`) and of Android's
+# kernel for it (`<name>-<number>`), each with a reading in the unit of its driver.
+SM8650 = {
+    "cpu": {"aoss0-thermal": "41200", "cpuss-1": "45600", "cpu2-top-thermal": "47300",
+            "cpu7-middle-thermal": "61000", "cpu-1-0-1": "48100"},
+    "gpu": {"gpuss-0": "39800", "gpuss7-thermal": "40200"},
+    "npu": {"nsphvx-0": "38100", "nsphvx1-thermal": "38500", "nsphmx3-thermal": "37900"},
+    "skin": {"shell_front": "33100", "shell_back": "32800", "skin-therm": "33300", "quiet-therm": "34100"},
+    "battery": {"battery": "312"},
+    "pmic": {"pm8550_tz": "37000", "pm8550vs_c_tz": "37000", "usb-therm": "31500"},
+    "other": {"ddr-thermal": "40700", "video": "39900", "camera-0": "39000", "mdmss-2": "38000",
+              "modem3-thermal": "38300"},
+    "none": {"socd": "12", "soc": "88", "pm8550b-bcl-lvl0": "0", "pm8550b-ibat-lvl1": "4400",
+             "vbat": "4123"},
+}  # fmt: skip
+
+
+def test_the_phone_of_the_study_is_read_by_names_wherever_its_zones_stand():
+    zones = [(name, reading) for group in SM8650.values() for name, reading in group.items()]
+    for order in (zones, zones[::-1]):
+        files = {"/sys/devices/system/cpu/cpufreq/policy7/scaling_cur_freq": "3187200"}
+        files |= {f"{KGSL}/gpu_busy_percentage": "93 %", f"{KGSL}/devfreq/cur_freq": "903000000"}
+        files |= {
+            f"/sys/class/power_supply/battery/{name}": "1" for name in ("current_now", "voltage_now", "temp")
+        }
+        for number, (name, reading) in enumerate(order):
+            files[f"/sys/class/thermal/thermal_zone{number}/type"] = name
+            files[f"/sys/class/thermal/thermal_zone{number}/temp"] = reading
+        found = find_in(**files)
+        for component, group in SM8650.items():
+            for name, reading in group.items():
+                sensor = found.get(f"thermal.{name}")
+                if component == "none":
+                    assert sensor is None
+                    continue
+                assert sensor is not None
+                assert sensor["component"] == f"{component}.{name}"
+                assert 30 < float(reading) * float(str(sensor["scale"])) < 65
+        assert found["gpu.busy"]["unit"] == "%"
+        assert found["gpu.clock"]["path"] == f"{{sysfs_root}}{KGSL}/devfreq/cur_freq"
+        assert found["freq.policy7"]["scale"] == 1000.0
+        assert found["battery.current"]["scale"] == -1e-6
+        assert not any(name.startswith("missing temperature ") and name.count(".") == 0 for name in found)
+
+
+def test_another_phone_is_not_taken_for_the_one_that_is_meant(phone, monkeypatch):
+    properties = {
+        "ro.soc.model": "SM8650",
+        "ro.product.model": "CPH2645",
+        "ro.product.manufacturer": "OnePlus",
+    }
+    monkeypatch.setattr(phone, "properties", lambda: properties)
+    assert identify(phone, {**CONFIG, "soc": "SM8650"})["soc"] == "SM8650"
+    properties["ro.soc.model"] = "SM8550"
+    with pytest.raises(
+        DeviceError, match=r"should have the chip SM8650; what answers is OnePlus CPH2645 with SM8550"
+    ):
+        identify(phone, {**CONFIG, "soc": "SM8650"})
+
+
 def test_what_the_shell_may_not_read_is_missing_and_not_zero():
     found = find_in(**{f"{KGSL}/gpu_busy_percentage": None, f"{KGSL}/gpuclk": None})
     assert "gpu.busy" not in found

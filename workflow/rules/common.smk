@@ -220,8 +220,11 @@ def block_of(device):
             cell.id: cell.unavailable for cell in STUDY.cells_of(device) if cell.unavailable is not None
         },
         "protocol": {
-            name: STUDY.experiment[name]
-            for name in ("repeats", "warmups", "idle_s", "deadline_s", "order_seed")
+            **{
+                name: STUDY.experiment[name]
+                for name in ("repeats", "warmups", "idle_s", "deadline_s", "order_seed")
+            },
+            "state": dict(STUDY.experiment.get("state", {})),
         },
         "cells": [
             {

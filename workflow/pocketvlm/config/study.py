@@ -107,6 +107,7 @@ class Study:
             "repeats": self.experiment["repeats"],
             "warmups": self.experiment["warmups"],
             "paper": self.experiment.get("paper"),
+            "state": dict(self.experiment.get("state", {})),
             "cells": [
                 {
                     "cell": cell.id,

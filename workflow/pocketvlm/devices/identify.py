@@ -92,27 +92,36 @@ def identify(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
             do="Check what runs there; only Linux and Android devices can be measured",
         )
     properties = device.properties()
+    soc = _soc(properties, values)
+    if "soc" in config and not (soc or "").startswith(config["soc"]):
+        found = f"{_model(properties, values)} with {soc or 'a chip that it does not name'}"
+        raise DeviceError(
+            f"{device.id} should have the chip {config['soc']}; what answers is {found}",
+            where=f"config/devices/{device.id}.yaml: soc",
+            do="Write the serial of the phone that is meant to transport.serial, or describe this one in a "
+            "file of its own",
+        )
     battery = config.get("battery", {})
-    found = Found(
+    shown = Found(
         files=files,
         page_bytes=int(values.get("page") or 4096),
         ticks=int(values.get("ticks") or 100),
         current_scale=float(battery.get("current_scale", _CURRENT_SCALE)),
     )
-    sensors = find(found)
+    sensors = find(shown)
     used_groups = dict.fromkeys(sensor["group"] for sensor in sensors.used)
     return {
         "format": 1,
         "id": device.id,
         "kind": device.kind,
         "model": _model(properties, values),
-        "soc": _soc(properties, values),
+        "soc": soc,
         "os": _os(device, properties, values),
         "kernel": values["kernel"],
         "cpus": len(cores),
         "memory_bytes": int(values.get("memory") or 0) * 1024,
-        "page_bytes": found.page_bytes,
-        "ticks_per_second": found.ticks,
+        "page_bytes": shown.page_bytes,
+        "ticks_per_second": shown.ticks,
         "target": config["target"],
         "exec_prefix": list(config["exec_prefix"]),
         "notice": _NOTICE if device.kind == "emulated" else None,

@@ -24,6 +24,9 @@ _CLASSES = (
     ("pmic", r"^pm[a-z]*\d|pmic|bcl|charger|chg|usb|buck"),
     ("cpu", r"cpu|core|big|mid|little|lit\b|apc|cluster|tsens|soc|x86_pkg|k10temp|aoss|package"),
 )
+# Zones of Qualcomm's battery drivers that tell a charge, a current, a voltage or a level of alarm, in units
+# of their own. Source: qcom/bcl_pmic5.c and bcl_soc.c of the public kernels.
+_NO_TEMPERATURE = re.compile(r"socd?|[iv]bat.*|vph.*|.*bcl.*|.*[-_]lvl\d*")
 # What an ioctl on the Hexagon's monitor gives. Source: sysmon_subsystem_stats of the public kernels.
 _SYSMON = (
     ("hvx", "0x80047101", "npu_busy", "%"),
@@ -264,6 +267,11 @@ def _thermal(found: Found, sensors: Sensors) -> None:
         path = f"/sys/class/thermal/{match[1]}/temp"
         zone = (line or match[1]).strip()
         component, temperature = component_of(zone), found.files.get(path)
+        if _NO_TEMPERATURE.fullmatch(zone.lower()):
+            sensors.lack(
+                "temperature", f"{component}.{zone}", f"{path} tells something else than temperature"
+            )
+            continue
         scale = _temperature_scale(temperature)
         if scale is None:
             shown = "cannot be read" if temperature is None else f"says {temperature[:40]!r}"

@@ -20,6 +20,7 @@ from pocketvlm.measure.absence import NOTHING_TO_MEASURE
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
 from pocketvlm.measure.plan import PlannedRun, plan
 from pocketvlm.measure.runner import Runner
+from pocketvlm.measure.state import check_state
 from pocketvlm.measure.store import RawStore, StoredRun
 from pocketvlm.provenance import read_json, sha256_file, write_json
 
@@ -36,6 +37,7 @@ class Protocol:
         idle_s: seconds of idle before them.
         deadline_s: seconds after which a run is ended and failed.
         order_seed: seed of the order within a round.
+        state: the state that the device must be in, as `check_state` has it.
     """
 
     repeats: int
@@ -43,6 +45,7 @@ class Protocol:
     idle_s: int
     deadline_s: int
     order_seed: int
+    state: Mapping[str, bool]
 
 
 def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool = False) -> None:
@@ -146,7 +149,7 @@ def measure_block(
         IntegrityError: a run in the store is not what its record says.
     """
     store = RawStore(results / "raw")
-    jobs = {cell.cell: cell_job(cell, identity, probe) for cell in cells}
+    jobs = {cell.cell: cell_job(cell, identity, probe, protocol.state) for cell in cells}
     _refuse_twins(jobs)
     reasons = dict(unmeasured or {})
     if absent is None and (again or _lacking(jobs, protocol, store)):
@@ -158,7 +161,8 @@ def measure_block(
             # Counted once more: whoever held the device until now may have added runs.
             if planned := _lacking(jobs, protocol, store):
                 runner = Runner(device, identity, probe, protocol.deadline_s, store, results / "failed")
-                _measure(planned, jobs, idle_job(identity, probe, protocol.idle_s), runner)
+                idle = idle_job(identity, probe, protocol.idle_s, protocol.state)
+                _measure(planned, jobs, idle, runner, protocol.state)
     elif _lacking(jobs, protocol, store):
         log.warning("%s is not measured any further: %s", device_config["id"], absent)
         reasons |= {cell: str(absent) for cell, job in jobs.items() if not _counted(store, job)}
@@ -193,8 +197,16 @@ def _lacking(jobs: Mapping[str, Job], protocol: Protocol, store: RawStore) -> li
     return plan(missing, warmups=protocol.warmups, seed=protocol.order_seed)
 
 
-def _measure(planned: Sequence[PlannedRun], jobs: Mapping[str, Job], idle: Job, runner: Runner) -> None:
+def _measure(
+    planned: Sequence[PlannedRun],
+    jobs: Mapping[str, Job],
+    idle: Job,
+    runner: Runner,
+    state: Mapping[str, bool],
+) -> None:
     """Make the planned runs one after the other; each is in the store as soon as it is done."""
+    if state:
+        check_state(runner.device, state)
     runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
     block = f"{_now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
     baseline: str | None = None
@@ -202,7 +214,7 @@ def _measure(planned: Sequence[PlannedRun], jobs: Mapping[str, Job], idle: Job, 
         job = jobs[run.cell] if run.cell else idle
         what = run.cell or "idle"
         log.info("run %d of %d, %s: %s", number, len(planned), run.role, what)
-        meta = {
+        meta: dict[str, Any] = {
             "role": run.role,
             "block": block,
             "idle": baseline,
@@ -211,6 +223,8 @@ def _measure(planned: Sequence[PlannedRun], jobs: Mapping[str, Job], idle: Job, 
             "argv": list(job.argv),
             "started": f"{_now():%Y-%m-%dT%H:%M:%SZ}",
         }
+        if state:
+            meta["state"] = check_state(runner.device, state)
         stored = runner.run(job, meta, what)
         if run.role == "idle":
             baseline = stored.name

@@ -63,8 +63,16 @@ class Job:
         return run_key(self.key_inputs)
 
 
-def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
+def cell_job(
+    cell: CellFiles, identity: Mapping[str, Any], probe: Path, state: Mapping[str, bool] | None = None
+) -> Job:
     """Return the job of a cell: the adapter's command, and the hashes of all that goes into it.
+
+    Args:
+        cell: what it is made of.
+        identity: of the device.
+        probe: folder of the probe's bundle.
+        state: what the experiment wants the device's state to be.
 
     Raises:
         IntegrityError: a weights file is not what its record says.
@@ -81,7 +89,7 @@ def cell_job(cell: CellFiles, identity: Mapping[str, Any], probe: Path) -> Job:
     files = {word: path for word in argv if (path := _file_of(word, cell))}
     workload = {name: value for name, value in cell.workload.items() if name != "image_path"}
     key_inputs = {
-        **_device_inputs(identity, probe),
+        **_device_inputs(identity, probe, state),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
         "weights": {role: checked_sha256(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
@@ -104,11 +112,13 @@ def _file_of(word: str, cell: CellFiles) -> Path | None:
     return Path(cell.workload["image_path"])
 
 
-def idle_job(identity: Mapping[str, Any], probe: Path, seconds: int) -> Job:
-    """Return the job that records the device doing nothing, the baseline of energy."""
+def idle_job(
+    identity: Mapping[str, Any], probe: Path, seconds: int, state: Mapping[str, bool] | None = None
+) -> Job:
+    """Return the job that records the device doing nothing, the baseline of energy; `state` as `cell_job`."""
     argv = ("sleep", str(seconds))
     key_inputs = {
-        **_device_inputs(identity, probe),
+        **_device_inputs(identity, probe, state),
         "bundle": None,
         "weights": {},
         "workload": {"id": "idle"},
@@ -119,8 +129,12 @@ def idle_job(identity: Mapping[str, Any], probe: Path, seconds: int) -> Job:
     return Job(argv, {}, key_inputs)
 
 
-def _device_inputs(identity: Mapping[str, Any], probe: Path) -> dict[str, Any]:
+def _device_inputs(
+    identity: Mapping[str, Any], probe: Path, state: Mapping[str, bool] | None
+) -> dict[str, Any]:
     return {
+        # Runs of experiments that want no state keep the key that they have always had.
+        **({"state": dict(state)} if state else {}),
         "device": {"id": identity["id"], "identity_sha256": sha256_json(identity)},
         "probe": sha256_file(probe / "manifest.json"),
     }
