@@ -10,7 +10,7 @@ from pocketvlm.weights import shapes
 from pocketvlm.weights.description import write_record
 
 # Between two lines of progress.
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 
 with stage(snakemake) as log:
     destination = Path(snakemake.output[0])
