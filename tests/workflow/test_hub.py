@@ -36,6 +36,7 @@ tiny-hub:
 """
 WEIGHTS = "results/weights/tiny-hub/model-Q8_0.gguf"
 SIZE = 8_000_000
+NANO = "synthetic-llava-nano"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of the small preset, as the hub may have one."""
     path = tmp_path_factory.mktemp("nano") / "f16.gguf"
     models = yaml.safe_load((ROOT / "config/models.yaml").read_text())
-    write(preset_from_config("nano", models["synthetic-llava-nano"]["preset"]), "model", path)
+    write(preset_from_config(NANO, models[NANO]["preset"]), "model", path)
     return path
 
 
@@ -172,7 +173,7 @@ def test_what_the_hub_has_as_f16_only_is_quantised_here(client: Project, hub: Hu
     del client.environment["POCKETVLM_CACHE"]  # the quantiser is in the shared one
     hub.repositories[REPOSITORY]["f16.gguf"] = nano.read_bytes()
     assert client.snakemake("lock_models").returncode == 0
-    ours, theirs = (f"results/weights/{model}/model-Q4_0" for model in ("tiny-hub", "synthetic-llava-nano"))
+    ours, theirs = (f"results/weights/{model}/model-Q4_0" for model in ("tiny-hub", NANO))
     done = client.snakemake(f"{ours}.gguf", f"{theirs}.gguf")
     assert done.returncode == 0, done.stdout
     assert (client.path / f"{ours}.gguf").read_bytes() == (client.path / f"{theirs}.gguf").read_bytes()
