@@ -167,22 +167,29 @@ def _short(run: str) -> str:
 
 
 def _definitions(runs: Sequence[Run]) -> Row:
-    """Return the check that a total is the same thing for every framework."""
-    formula = "definitions of a run's total = 1"
+    """Return the check that a total is the same thing for every framework: all of a run, load included."""
+    formula, expected = "what a total is = what it is for all", "from 0 ms, load first, to end"
     found: dict[str, set[str]] = {}
     for run in runs:
         first, last = run.intervals.iloc[0], run.intervals.iloc[-1]
-        text = f"from {first['start_boundary']} at {first['start_us'] / 1e3:g} ms to {last['end_boundary']}"
-        found.setdefault(text, set()).add(f"{run.cell['framework']} {run.cell['version']}")
+        told = f"from {first['start_us'] / 1e3:g} ms, {first['phase']} first, to {last['end_boundary']}"
+        found.setdefault(told, set()).add(f"{run.cell['framework']} {run.cell['version']}")
     if not found:
-        return row.unknown("definitions", "all frameworks", formula, "1", "no run was measured")
-    told = "; ".join(f"{text}: {', '.join(sorted(names))}" for text, names in sorted(found.items()))
-    wrong = len(found) > 1
+        return row.unknown("definitions", "all frameworks", formula, "", "no run was measured")
+    wrong = set(found) != {expected}
     return Row(
-        "definitions", "all frameworks", formula, float(len(found)), f"records/phases: {told}", 1.0,
-        "one for all, load included", float(len(found) - 1), "1", CONTRADICTION if wrong else CONSISTENT,
-        "totals of different kind are compared" if wrong else "every total is one quantity, load included",
-    )  # fmt: skip
+        id="definitions",
+        subject="all frameworks",
+        formula=formula,
+        a="; ".join(f"{told}: {', '.join(sorted(names))}" for told, names in sorted(found.items())),
+        a_where="records/phases",
+        b=expected,
+        b_where="docs/method.md",
+        difference=None,
+        unit="",
+        verdict=CONTRADICTION if wrong else CONSISTENT,
+        consequence="totals of different kind are compared" if wrong else "every total is one quantity",
+    )
 
 
 def _unmeasured(cell: Mapping[str, Any], lines: Sequence[Mapping[str, str]]) -> Row:
