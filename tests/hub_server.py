@@ -308,12 +308,14 @@ def serving(**files: bytes) -> Iterator[Hub]:
             server.server_close()
 
 
-def tiny_gguf(folder: Path, size: int, seed: int = 1) -> bytes:
-    """Return a GGUF file with one tensor of that many random bytes."""
-    path = folder / f"tiny-{size}-{seed}.gguf"
+def tiny_gguf(folder: Path, size: int, file_type: int | None = None) -> bytes:
+    """Return a GGUF file with one tensor of that many random bytes, which says to be of that type."""
+    path = folder / f"tiny-{size}.gguf"
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
-    writer.add_tensor("weights", np.random.default_rng(seed).integers(-99, 99, size, dtype=np.int8))
+    if file_type is not None:
+        writer.add_file_type(file_type)
+    writer.add_tensor("weights", np.random.default_rng(size).integers(-99, 99, size, dtype=np.int8))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -317,7 +317,7 @@ def test_other_bytes_under_the_same_revision_are_not_even_asked_for(
 def test_a_gated_repository_says_what_to_do(
     hub: Hub, target: Target, monkeypatch: pytest.MonkeyPatch, token: str | None
 ) -> None:
-    hub.token = "hf_right"
+    hub.token = "hf_good"
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(ProvisionError, match=f"refuses {REPOSITORY} \\({403 if token else 401}\\)") as caught:
@@ -331,17 +331,17 @@ def test_a_gated_repository_says_what_to_do(
 def test_a_token_opens_a_gated_repository_and_does_not_leave_the_hub(
     hub: Hub, target: Target, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    hub.token = "hf_right"
+    hub.token = "hf_good"
     if place == "environment":
-        monkeypatch.setenv("HF_TOKEN", "hf_right")
+        monkeypatch.setenv("HF_TOKEN", "hf_good")
     else:
         (tmp_path / "home").mkdir()
-        (tmp_path / "home/token").write_text("hf_right\n")
+        (tmp_path / "home/token").write_text("hf_good\n")
     target.fetch()
     assert target.is_right(data)
     assert {ask.kind: ask.authorization for ask in hub.asked} == {
-        "HEAD": "Bearer hf_right",
-        "GET": "Bearer hf_right",
+        "HEAD": "Bearer hf_good",
+        "GET": "Bearer hf_good",
         "blob": None,
     }
 
@@ -402,6 +402,29 @@ def test_what_is_no_gguf_is_not_kept(hub: Hub, target: Target) -> None:
     with pytest.raises(IntegrityError, match="it is no GGUF file"):
         wrong.fetch()
     assert target.files() == []
+
+
+@pytest.mark.parametrize(("file_type", "right"), [(2, True), (15, False), (None, True)])
+def test_a_file_of_another_type_than_the_table_says_is_refused(
+    hub: Hub,
+    target: Target,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file_type: int | None,
+    right: bool,
+) -> None:
+    data = hub_server.tiny_gguf(tmp_path, 1000, file_type)
+    hub.repositories[REPOSITORY]["model.gguf"] = data
+    pin = {**target.pin, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "type": "Q4_0"}
+    named = Target(pin, target.path)
+    if right:
+        named.fetch()
+        assert named.is_right(data)
+        assert ("does not say its type" in caplog.text) == (file_type is None)
+    else:
+        with pytest.raises(IntegrityError, match="has file type 15, Q4_0 is 2") as caught:
+            named.fetch()
+        assert "Name another file" in caught.value.do and named.files() == []
 
 
 def cached(home: Path, data: bytes) -> None:

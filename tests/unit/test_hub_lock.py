@@ -142,7 +142,7 @@ def test_an_answer_that_is_none_of_a_hub(hub: Hub, answer: bytes) -> None:
 
 
 def test_a_gated_repository_and_another_licence_are_said(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
-    hub.token, hub.licence = "hf_right", "llama2"
+    hub.token, hub.licence = "hf_good", "llama2"
     with caplog.at_level(logging.WARNING, "pocketvlm"):
         asked("some", entry())
     said = " ".join(record.getMessage() for record in caplog.records)
@@ -212,7 +212,9 @@ def test_what_a_download_is_told() -> None:
         "file": "mmproj.gguf",
         "bytes": 1,
         "sha256": "0" * 64,
+        "type": None,
     }
+    assert catalogue.pin("some", entry(), lock, "model-Q4_0")["type"] == "Q4_0"
     refused = catalogue.pin("some", entry(), {}, "mmproj-f16")
     assert refused["unavailable"] == "some is not locked" and "lock_models" in refused["do"]
 

@@ -155,14 +155,14 @@ def test_a_hub_that_is_down_keeps_the_lock_as_it_was(client: Project, hub: Hub) 
     path = client.path / "config/models.lock.yaml"
     assert client.snakemake("lock_models").returncode == 0
     before = path.read_bytes()
-    hub.token = "hf_right"
+    hub.token = "hf_good"
     hub.faults["api"] = [hub_server.busy(503, "9999")]
     done = client.snakemake("lock_models")
     assert done.returncode != 0 and "asks to wait 9999 s" in done.stdout.splitlines()[-1]
     assert path.read_bytes() == before
     done = client.snakemake(WEIGHTS)
     assert done.returncode != 0 and "set HF_TOKEN" in done.stdout.splitlines()[-1]
-    client.environment["HF_TOKEN"] = "hf_right"
+    client.environment["HF_TOKEN"] = "hf_good"
     assert client.snakemake(WEIGHTS).returncode == 0
     assert is_right(client, hub)
 

@@ -31,10 +31,22 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import sha256_file, write_json
 from pocketvlm.provision.cache import LOCATION
+from pocketvlm.weights import quantise
 from pocketvlm.weights.description import describe, record_of
 from pocketvlm.weights.hub_access import Patience, Place, Tries, patiently
 from pocketvlm.weights.lock import LOCK_COMMAND
 
+# general.file_type of a GGUF file (llama_ftype in llama.cpp's include/llama.h), also what is not made here.
+FILE_TYPES = {
+    **quantise.FILE_TYPES,
+    "Q2_K": 10,
+    "Q3_K_S": 11,
+    "Q3_K_M": 12,
+    "Q3_K_L": 13,
+    "Q5_K_S": 16,
+    "Q5_K_M": 17,
+    "Q6_K": 18,
+}
 # Kept free besides the file: its record, the log, and what else writes at the same time.
 SPARE_BYTES = 64 << 20
 # An attempt that brought at least this much is no failure, however it ended.
@@ -55,7 +67,8 @@ def fetch(pin: Mapping[str, Any], destination: Path, patience: Patience | None =
     again by the next one: what came lies hidden beside `destination` until it is whole.
 
     Args:
-        pin: `repository, revision, file, bytes, sha256` of the lock, or `unavailable, do`: why not.
+        pin: `repository, revision, file, bytes, sha256` of the lock and `type`, the quantisation that the
+            file is to have (null: it is not looked at); or `unavailable, do`: why there is none.
         destination: the weights file to write; its record is written beside it.
         patience: with a hub that is busy or breaks off.
 
@@ -74,7 +87,7 @@ def fetch(pin: Mapping[str, Any], destination: Path, patience: Patience | None =
             if not _from_cache(pin, partial):
                 _download(pin, place, partial, patience or Patience())
             _verify(pin, partial, place)
-            record = _describe(pin, Path(partial.name))
+            record = _describe(pin, Path(partial.name), place)
         except IntegrityError:
             Path(partial.name).unlink()
             raise
@@ -173,15 +186,22 @@ def _verify(pin: Mapping[str, Any], partial: IO[bytes], place: Place) -> None:
         )
 
 
-def _describe(pin: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _describe(pin: Mapping[str, Any], path: Path, place: Place) -> dict[str, Any]:
+    """Return the record of a file that is as locked; raise IntegrityError if the table means another."""
+    do = f"Name another file in config/models.yaml, then run {LOCK_COMMAND}"
     try:
-        return describe(path)
+        record = describe(path)
     except IntegrityError as error:
-        raise IntegrityError(
-            f"{pin['file']} is the file that the lock pins, and it is no GGUF file",
-            where=f"{pin['repository']}@{pin['revision']}",
-            do=f"Name a GGUF file in config/models.yaml, then run {LOCK_COMMAND}",
-        ) from error
+        what = f"{pin['file']} is the file that the lock pins, and it is no GGUF file"
+        raise IntegrityError(what, where=str(place), do=do) from error
+    expected = FILE_TYPES.get(pin.get("type", ""))
+    found = record["metadata"].get("general.file_type")
+    if expected is not None and found is None:
+        log.warning("%s does not say its type: that it is %s is the table's word", pin["file"], pin["type"])
+    elif expected is not None and found != expected:
+        what = f"{pin['file']} has file type {found}, {pin['type']} is {expected}"
+        raise IntegrityError(what, where=str(place), do=do)
+    return record
 
 
 def _download(pin: Mapping[str, Any], place: Place, partial: IO[bytes], patience: Patience) -> None:

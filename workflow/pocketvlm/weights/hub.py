@@ -116,7 +116,7 @@ def other_format(name: str, entry: Mapping[str, Any], weights_format: str) -> st
 
 
 def pin(name: str, entry: Mapping[str, Any], lock: Lock, part: str) -> dict[str, Any]:
-    """Return what a download needs: `repository, revision, file, bytes, sha256`; or `unavailable, do`.
+    """Return what a download needs, `repository, revision, file, bytes, sha256, type`; or `unavailable, do`.
 
     Args:
         name: the model's name in the table.
@@ -129,7 +129,13 @@ def pin(name: str, entry: Mapping[str, Any], lock: Lock, part: str) -> dict[str,
         what, do = reason
         return {"unavailable": what, "do": do or "Name its files in config/models.yaml when there are any"}
     locked = lock[name]
-    return {"repository": locked["repository"], "revision": locked["revision"], **locked["files"][part]}
+    role, _, type_name = part.partition("-")
+    return {
+        "repository": locked["repository"],
+        "revision": locked["revision"],
+        **locked["files"][part],
+        "type": type_name.upper() if role == "model" else None,
+    }
 
 
 def _reason(name: str, entry: Mapping[str, Any], lock: Lock, parts: list[str]) -> tuple[str, str] | None:
