@@ -192,7 +192,7 @@ def test_everything_has_a_name(browser: Browser, page_file: Path) -> None:
         assert unnamed == []
         assert page.locator("svg[role=img]").count() == 3 + 4 + 1 + 1
         assert page.get_by_role("slider").count() == 4
-        assert page.get_by_role("img", name="Median duration by phase").count() == 1
+        assert page.get_by_role("img", name="Tokens per second").count() == 1
         levels = page.eval_on_selector_all("h1, h2, h3", "found => found.map(one => Number(one.tagName[1]))")
         assert levels.count(1) == 1
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
@@ -241,7 +241,7 @@ def test_print_is_light_and_leaves_out_what_no_paper_holds(
         assert page.locator("figure.static svg").first.is_visible()
         assert not page.locator(".live").first.is_visible()
         wide = page.evaluate(
-            "[...document.querySelectorAll('.headline, .ledger, figure')]"
+            "[...document.querySelectorAll('.headline, .ledger, .battery, .manuscript, figure')]"
             ".map(e => Math.round(e.getBoundingClientRect().right)).filter(right => right > 688)"
         )
         assert wide == []
