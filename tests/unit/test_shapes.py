@@ -114,7 +114,7 @@ def test_what_cannot_be_printed_can_never_be_the_answer(
 ) -> None:
     reader = gguf.GGUFReader(files[name, part])
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    rows = values_of(tensors["output.weight"]).any(axis=1)
+    rows = list(values_of(tensors["output.weight"]).any(axis=1))
     known = metadata(files[name, part])
     tokens, kinds = known["tokenizer.ggml.tokens"], known["tokenizer.ggml.token_type"]
     assert len(tokens) == len(set(tokens)) == len(kinds) == len(rows)
