@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pocketvlm.analyse import records
+from pocketvlm.analyse.bounds import Limit
 from pocketvlm.analyse.gates import judge
 from pocketvlm.errors import ConfigError
 
@@ -41,14 +42,17 @@ GOOD = {
 
 
 def gates(
-    changes: dict[tuple[str, str], float | None], thresholds: dict[str, float] = ALL, **row: Any
+    changes: dict[tuple[str, str], float | None],
+    thresholds: dict[str, float] = ALL,
+    bounds: dict[tuple[str, str, str], Limit] | None = None,
+    **row: Any,
 ) -> dict[tuple[str, str], str]:
     rows = [
         {"run": "r", "phase": phase, "metric": metric, "value": value, "unit": "", "source": "",
          "samples": 10, "lower_is_better": None, "reason": "" if value is not None else "why", **row}
         for (phase, metric), value in {**GOOD, **changes}.items()
     ]  # fmt: skip
-    judged = judge(records.table("metrics", rows), thresholds)
+    judged = judge(records.table("metrics", rows), thresholds, bounds=bounds, cells={"r": "c"})
     assert judged.num_rows == len(rows)
     assert judged.column("value").to_pylist() == [row["value"] for row in rows]
     return {(r["phase"], r["metric"]): r["gate"] for r in judged.to_pylist() if r["gate"]}
@@ -153,3 +157,36 @@ def test_unknown_thresholds_are_refused() -> None:
         gates({}, {"max_speed": 1})
     with pytest.raises(ConfigError, match="belong together"):
         gates({}, {"agreement_ms": 1})
+
+
+BOUNDS = {
+    ("c", "decode", "tokens_per_second"): Limit(10.0, 0.05, "bandwidth", lower=False),
+    ("c", "decode", "duration"): Limit(2000.0, 0.05, "bandwidth", lower=True),
+    ("c", "text_prefill", "duration"): Limit(100.0, 0.05, "operations", lower=True),
+    ("other", "text_prefill", "tokens_per_second"): Limit(1.0, 0.05, "operations", lower=False),
+}
+
+
+def test_what_is_faster_than_physics_is_withheld_and_says_by_how_much() -> None:
+    closed = gates({}, bounds=BOUNDS, unit="1/s")
+    assert set(closed) == {("decode", "tokens_per_second"), ("decode", "duration")}
+    assert closed["decode", "tokens_per_second"] == (
+        "measured 15 1/s is beyond the physical bound of 10 1/s (bandwidth) by 50 %, "
+        "5 % are allowed for the error of the peak"
+    )
+    assert (
+        "measured 1000 1/s is beyond the physical bound of 2000 1/s (bandwidth) by 100 %"
+        in closed["decode", "duration"]
+    )
+
+
+def test_the_margin_is_allowed_and_no_more() -> None:
+    within = {("decode", "tokens_per_second"): 10.4, ("decode", "duration"): 1910.0}
+    assert gates(within, bounds=BOUNDS) == {}
+    beyond = {("decode", "tokens_per_second"): 10.6, ("decode", "duration"): 1890.0}
+    assert len(gates(beyond, bounds=BOUNDS)) == 2
+
+
+def test_a_missing_value_is_not_beyond_a_bound() -> None:
+    missing = {("decode", "tokens_per_second"): None, ("decode", "duration"): None}
+    assert gates(missing, bounds=BOUNDS) == {}

@@ -11,9 +11,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from handmade import CELL, TIMING, idle_output, output, stdout_0_3_16, write_block, write_run
+from tiny_weights import PEAKS, language, vision
 
 from pocketvlm.analyse import records
+from pocketvlm.analyse.bounds import compute_bounds
 from pocketvlm.analyse.gates import judge_file
+from pocketvlm.analyse.ledger import write_ledger
 from pocketvlm.analyse.parse import parse_block
 from pocketvlm.analyse.tables import _why as why
 from pocketvlm.analyse.tables import aggregate
@@ -22,6 +25,7 @@ from pocketvlm.errors import IntegrityError, WorkloadError
 
 GATES = {"agreement_percent": 2, "agreement_ms": 5, "min_sensor_coverage_percent": 90}
 BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 1}
+LEDGER: dict[str, Any] = {"paper": None, "shapes": {}, "bootstrap": BOOTSTRAP, "tolerance_percent": 10}
 
 
 def make(results: Path, gates: dict[str, float] = GATES) -> Path:
@@ -34,7 +38,18 @@ def make(results: Path, gates: dict[str, float] = GATES) -> Path:
         own / "cells.json",
         own / "records/bench",
     )
-    judge_file(own / "records/bench/metrics.parquet", gates, own / "judged/bench.parquet")
+    metrics, block = own / "records/bench/metrics.parquet", own / "blocks/bench.json"
+    compute_bounds(
+        cells=own / "cells.json",
+        device="bench",
+        metrics=metrics,
+        block=block,
+        peaks=results / "devices/bench/peaks.json",
+        made_of=made_of(results),
+        margin_percent=5,
+        destination=own / "bounds/bench.csv",
+    )
+    judge_file(metrics, gates, own / "judged/bench.parquet", bounds=own / "bounds/bench.csv", block=block)
     aggregate(
         [own / "judged/bench.parquet"],
         [own / "blocks/bench.json"],
@@ -42,7 +57,21 @@ def make(results: Path, gates: dict[str, float] = GATES) -> Path:
         own / "tables",
         **BOOTSTRAP,
     )
+    write_ledger(
+        cells=own / "cells.json",
+        summary=own / "tables/cells.csv",
+        runs=own / "tables/runs.parquet",
+        bounds=[own / "bounds/bench.csv"],
+        peaks=[results / "devices/bench/peaks.json"],
+        destination=own / "tables/ledger.csv",
+        **LEDGER,
+    )
     return own
+
+
+def made_of(results: Path) -> dict[str, Any]:
+    weights = {role: results / f"weights/nano/{role}.json" for role in ("model", "mmproj")}
+    return {CELL["cell"]: {"weights": weights, "settings": {"threads": 2}}}
 
 
 def cells(own: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -54,7 +83,27 @@ def cells(own: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def check(results: Path, gates: dict[str, float] = GATES) -> list[Any]:
-    return verify("x", results, results / "x/cells.json", thresholds=gates, bootstrap=BOOTSTRAP)
+    return verify(
+        "x",
+        results,
+        results / "x/cells.json",
+        thresholds=gates,
+        bootstrap=BOOTSTRAP,
+        bounds={"made_of": {"bench": made_of(results)}, "margin_percent": 5},
+        ledger=LEDGER,
+    )
+
+
+@pytest.fixture(autouse=True)
+def limited(tmp_path: Path) -> None:
+    """Peaks of the device and records of the weights."""
+    for path, value in (
+        ("devices/bench/peaks.json", PEAKS),
+        ("weights/nano/model.json", language()),
+        ("weights/nano/mmproj.json", vision()),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(json.dumps(value))
 
 
 @pytest.fixture
@@ -178,7 +227,13 @@ def test_a_disagreement_reaches_the_table(tmp_path: Path) -> None:
     assert rows["image_encode", "duration"]["n"] == "3"
     # A new threshold judges anew without parsing anything.
     before = (tmp_path / "x/records/bench/metrics.parquet").stat().st_mtime_ns
-    judge_file(tmp_path / "x/records/bench/metrics.parquet", {}, tmp_path / "j.parquet")
+    judge_file(
+        tmp_path / "x/records/bench/metrics.parquet",
+        {},
+        tmp_path / "j.parquet",
+        bounds=tmp_path / "x/bounds/bench.csv",
+        block=tmp_path / "x/blocks/bench.json",
+    )
     assert set(pq.read_table(tmp_path / "j.parquet").column("gate").to_pylist()) == {""}
     assert (tmp_path / "x/records/bench/metrics.parquet").stat().st_mtime_ns == before
 
@@ -186,7 +241,7 @@ def test_a_disagreement_reaches_the_table(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes(results: Path, tmp_path: Path) -> None:
     own = make(results)
     files = sorted(path for path in own.rglob("*") if path.suffix in (".parquet", ".csv"))
-    assert len(files) == 7
+    assert len(files) == 9
     first = [path.read_bytes() for path in files]
     make(results)
     assert [path.read_bytes() for path in files] == first
@@ -261,12 +316,40 @@ def test_verify_names_changed_tables(results: Path) -> None:
     assert [each.what for each in check(results)] == ["is missing"]
 
 
+def test_what_is_beyond_its_bound_is_withheld_and_says_by_how_much(results: Path) -> None:
+    assert cells(make(results))["decode", "tokens_per_second"]["n"] == "3"
+    slow = {**PEAKS, "bandwidth_bytes_per_s": PEAKS["bandwidth_bytes_per_s"] / 1e4}
+    (results / "devices/bench/peaks.json").write_text(json.dumps(slow))
+    own = make(results)
+    for metric in ("tokens_per_second", "duration"):
+        row = cells(own)["decode", metric]
+        assert (row["n"], row["median"]) == ("0", "")
+        assert "beyond the physical bound of" in row["gate"] and "(bandwidth) by" in row["gate"]
+    assert cells(own)["image_encode", "duration"]["n"] == "3"
+    assert "10 1/s is beyond" in cells(own)["decode", "tokens_per_second"]["gate"]
+    with (own / "tables/ledger.csv").open(newline="") as stream:
+        found = [row for row in csv.DictReader(stream) if row["phase"] == "decode"]
+    assert {row["verdict"] for row in found} == {"not measured"}
+    assert all("beyond the physical bound" in row["reason"] and not row["ours"] for row in found)
+    assert check(results) == []
+
+
+@pytest.mark.parametrize("path", ["bounds/bench.csv", "tables/ledger.csv"])
+def test_verify_names_changed_bounds_and_ledger(results: Path, path: str) -> None:
+    own = make(results)
+    text = (own / path).read_text()
+    (own / path).write_text(text.replace("tokens_per_second", "tokens_per_hour", 1))
+    (difference,) = check(results)
+    assert difference.path.endswith(path) and "1 lines differ" in difference.what
+
+
 def test_verify_names_what_another_threshold_changed(results: Path) -> None:
     make(results)
     assert {Path(each.path).name for each in check(results, {**GATES, "min_phase_ms": 400})} == {
         "bench.parquet",
         "runs.parquet",
         "cells.csv",
+        "ledger.csv",
     }
 
 

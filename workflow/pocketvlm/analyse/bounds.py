@@ -198,7 +198,7 @@ def cell_bounds(
             row["reason"] = str(reason)
         else:
             bound, inputs, cached = found
-            row.update(bound=f"{bound:.9g}", inputs=inputs, source=peaks["source"])
+            row.update(bound=f"{bound:.9g}", inputs=inputs, source=peaks["sources"][kind])
             row["margin_percent"] = f"{100 * ((1 + margin_percent / 100) * (1 + cached) - 1):.4g}"
         rows.append(row)
     return rows

@@ -63,7 +63,7 @@ def find_peaks(
         "memory is that of the machine it runs on",
         "phone": f"no peaks are quoted in the file of {config['id']}: add `peaks` with its source",
     }
-    return _record(config["id"], config["kind"], None, None, "", reasons[config["kind"]])
+    return _record(config["id"], config["kind"], None, None, {}, reasons[config["kind"]])
 
 
 def is_measured(config: Mapping[str, Any]) -> bool:
@@ -80,12 +80,12 @@ def quoted_from(config: Mapping[str, Any], papers: Path) -> list[Path]:
 def quoted(config: Mapping[str, Any], papers: Path) -> dict[str, Any]:
     """Return the peaks that a device's file quotes; a peak that it does not quote is null with the reason."""
     entry = config["peaks"]
-    source = f"quoted: {entry['source']}"
+    sources = dict.fromkeys(("bandwidth", "operations"), f"quoted: {entry['source']}")
     bandwidth = entry.get("bandwidth_gb_s")
     if isinstance(bandwidth, Mapping):
         paper = load_paper(papers / f"{bandwidth['paper']}.yaml")
         value = paper.published("memory_bandwidth_gb_s", bandwidth["chip"])
-        source += f" ({bandwidth['chip']} in {paper.path.as_posix()})"
+        sources["bandwidth"] += f" ({bandwidth['chip']} in {paper.path.name})"
         bandwidth = value.middle if value else None
     operations = entry.get("operations_tera_s")
     lacking = [
@@ -99,7 +99,7 @@ def quoted(config: Mapping[str, Any], papers: Path) -> dict[str, Any]:
         config["kind"],
         None if bandwidth is None else bandwidth * 1e9,
         None if operations is None else operations * 1e12,
-        source,
+        {name: source for name, source in sources.items() if name not in lacking},
         reason,
     )
 
@@ -131,12 +131,13 @@ def measured(device: Device, bundle: Path, identity: Mapping[str, Any]) -> dict[
             do="Run it by hand on the device to see why",
         ) from None
     plural = "s" if threads > 1 else ""
-    source = (
-        f"measured: {threads} thread{plural}; {_told(bandwidth, 'GB/s', 1e9)}, "
-        f"{threads * buffer_bytes >> 20} MiB; {_told(operations, 'tera-operations/s', 1e12)}"
-    )
-    log.info("%s", source)
-    record = _record(device.id, device.kind, bandwidth["best"], operations["best"], source, None)
+    how = f"measured with {threads} thread{plural}: "
+    buffers = f"{threads * buffer_bytes >> 20} MiB"
+    sources = {
+        "bandwidth": how + f"{_told(bandwidth, 'GB/s', 1e9)}, {buffers}",
+        "operations": how + _told(operations, "tera-operations/s", 1e12),
+    }
+    record = _record(device.id, device.kind, bandwidth["best"], operations["best"], sources, None)
     return {**record, "threads": threads, "cache_bytes": cache, "kernels": kernels}
 
 
@@ -182,7 +183,7 @@ def _record(
     kind: str,
     bandwidth: float | None,
     operations: float | None,
-    source: str,
+    sources: Mapping[str, str],
     reason: str | None,
 ) -> dict[str, Any]:
     return {
@@ -191,7 +192,8 @@ def _record(
         "kind": kind,
         "bandwidth_bytes_per_s": bandwidth,
         "operations_per_s": operations,
-        "source": source,
+        "source": "; ".join(dict.fromkeys(sources.values())),
+        "sources": dict(sources),
         "reason": reason,
         "threads": None,
         "cache_bytes": None,

@@ -255,7 +255,8 @@ class _Ledger:
             tokens = prompt_tokens(Source(self.results, cell, paper)).median
             return Bounds(found, "; ".join(sources), int(tokens or 0), of_ours=True)
         reasons = "; ".join(dict.fromkeys(row["reason"] for row in mine if row["reason"]))
-        if self.results.measured(cell):
+        if self.results.measured(cell) or cell["device_kind"] != "phone":
+            # Peaks of another device say nothing about the paper's.
             return Bounds({}, reasons, 0, of_ours=True)
         peaks = self.peaks[cell["device"]]
         limits, words, tokens_told = published_limits(
