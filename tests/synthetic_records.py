@@ -260,11 +260,12 @@ def _metric_rows(
         )
     for phase, tokens in TOKENS.items():
         add(phase, "tokens", tokens, "1", "framework")
-        add(phase, "tokens_per_second", tokens / length[phase] * 1000, "1/s", "derived")
+        made = tokens - (phase == "decode")  # the first token of an answer ends the prefill
+        add(phase, "tokens_per_second", made / length[phase] * 1000, "1/s", "derived")
     energy = {row["metric"]: row for row in rows if row["phase"] == "decode"}
     for name in ("energy", "energy_net"):
         whole = energy[name]
-        value = None if np.isnan(whole["value"]) else whole["value"] / TOKENS["decode"]
+        value = None if np.isnan(whole["value"]) else whole["value"] / (TOKENS["decode"] - 1)
         add("decode", f"{name}_per_token", value, "J", "derived", whole["reason"])
     first = next(start for p, _, start, _ in laid if p == "decode") / 1000
     add("run", "time_to_first_token", first, "ms", "observed")

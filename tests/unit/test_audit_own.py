@@ -21,6 +21,7 @@ from pocketvlm.analyse.gates import judge
 from pocketvlm.analyse.parse import parse_block
 from pocketvlm.analyse.tables import aggregate
 from pocketvlm.errors import IntegrityError
+from tests.synthetic_records import write_study
 
 RECORDS = ("phases", "samples", "answers")
 
@@ -217,6 +218,29 @@ def test_tables_made_by_the_workflow_hold(tables: Tables) -> None:
     assert silent == {"median_latency", "latency_order", "energy_per_token", "battery_slot"}
     assert "3 gaps between tokens, 5 are needed" in found["median_latency"].consequence
     assert [each.verdict for each in rows if each.id == "battery_slot"] == [CONSISTENT, UNKNOWN]
+
+
+def test_invented_records_hold(tmp_path: Path) -> None:
+    """What figures and report are tested with obeys the same formulas."""
+    study = write_study(tmp_path / "results")
+    hours = tmp_path / "battery_life.csv"
+    rows = battery_life.measured(
+        study.cells_json, study.cells_csv, capacity_mah=5000, voltage_v=3.9, queries_per_minute=[1]
+    )
+    battery_life.write(hours, rows)
+    found = own.audit_tables(
+        study.cells_json,
+        study.runs,
+        study.cells_csv,
+        hours,
+        records={
+            device: {name: folder / f"{name}.parquet" for name in RECORDS}
+            for device, folder in study.records.items()
+        },
+        identities_of=study.identities,
+    )
+    own.refuse(found, "self_audit.csv")
+    assert sum(each.verdict == CONSISTENT for each in found) > 60
 
 
 @pytest.mark.parametrize("id_", CORRUPTIONS)
