@@ -122,6 +122,7 @@ def test_power_and_temperature_theirs_and_ours(made: PaperStudy) -> None:
     path = draw(made, 4)
     assert "No power of mobilevlm-llamacpp: no power supply under" in words(path)
     assert f"No power and temperature of imp-mlcimp: {NO_CELL}" in words(path)
+    assert "power, ours" in words(path)
     told = described(path)
     low, high = RAW["energy"]["cpu_only_llava"]["power_w"]
     assert f"llava-llamacpp: paper {(low + high) / 2:g} W ({low} to {high})" in told
@@ -164,6 +165,7 @@ def test_without_a_single_run_there_is_the_paper_and_the_reason(made: PaperStudy
     else:
         assert "no phone is connected" in text
     assert "paper" in text
+    assert "power, ours" not in text
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -277,7 +277,9 @@ def test_an_experiment_without_a_single_run_is_all_na(made: PaperStudy) -> None:
         assert len(ours) == len(made.cells) * (len(STAGES) if table == 2 else 1)
         assert {(row["value"], row["n"], row["note"]) for row in ours} == {("", "0", "no phone is connected")}
     assert {row["available"] for row in numbers(folder, 1)} == {"NA"}
-    assert "NA (" in (folder / "paper_table2.md").read_text()
+    text = (folder / "paper_table2.md").read_text()
+    assert "NA (" in text
+    assert text.split("**")[1].count("where nothing was measured") == 2
 
 
 HOSTILE = (

@@ -212,7 +212,7 @@ def draw_power(
         heights = [2.3]
         if notes:
             heights.append(_list(grid[1], notes))
-        figure.legend(handles=_handles(), loc="outside lower left", ncols=2, handlelength=1.2)
+        figure.legend(handles=_handles(bool(shown)), loc="outside lower left", ncols=2, handlelength=1.2)
         title = "Figure 4: peak power and die temperature"
         style.finish(
             figure,
@@ -244,7 +244,7 @@ def _list(axes: Axes, notes: Sequence[str]) -> float:
     return style.height_of(lines)
 
 
-def _handles() -> list[Any]:
+def _handles(ours_too: bool) -> list[Any]:
     def point(label: str, face: str) -> Line2D:
         return Line2D(
             [],
@@ -257,12 +257,10 @@ def _handles() -> list[Any]:
             label=label,
         )
 
-    return [
-        Patch(facecolor=THEIRS, alpha=0.6, label="power, the paper's"),
-        Patch(facecolor=OURS, alpha=0.6, label="power, ours"),
-        point("temperature, the paper's", "white"),
-        point("temperature, ours", palette.INK),
-    ]
+    theirs = [Patch(facecolor=THEIRS, alpha=0.6, label="power, the paper's")]
+    mine = [Patch(facecolor=OURS, alpha=0.6, label="power, ours")] if ours_too else []
+    points = [point("temperature, the paper's", "white")]
+    return [*theirs, *mine, *points, *([point("temperature, ours", palette.INK)] if ours_too else [])]
 
 
 def _say(power: Span | None, heat: Span | None) -> str:

@@ -54,7 +54,7 @@ def build(
         add(cell, f"not in the paper: {cell['model']}, {cell['framework']}")
     caption = (
         f"Table 3 in the layout of {paper.citation}: average length of the answer, {unit}. "
-        f"Ours ({experiment}): medians, {labelled(cells)}."
+        f"Ours ({experiment}): medians, {labelled(cells, results)}."
     )
     table = manuscript.Table(
         caption=caption,

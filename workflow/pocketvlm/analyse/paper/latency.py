@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pocketvlm.analyse import manuscript
+from pocketvlm.analyse.figures import labels
 from pocketvlm.analyse.manuscript import Entry
 from pocketvlm.analyse.paper import columns, ours
 from pocketvlm.analyse.paper.ours import Cell, Estimate, Results
@@ -127,7 +128,7 @@ def build(
     caption = (
         f"Table 2 in the layout of {paper.citation}: latency breakdown, {paper.at('table2', 'unit')}. "
         f"The paper's: averages of {paper.at('protocol', 'repeats')} runs on a {paper.at('device', 'name')}. "
-        f"Ours ({experiment}): medians with their bootstrap interval, {labelled(cells)}."
+        f"Ours ({experiment}): medians with their bootstrap interval, {labelled(cells, results)}."
     )
     table = manuscript.Table(
         caption=caption,
@@ -145,12 +146,13 @@ def build(
     return table, numbers
 
 
-def labelled(cells: Sequence[Cell]) -> str:
+def labelled(cells: Sequence[Cell], results: Results) -> str:
     """Return on what these cells ran, for a caption: `on local (this machine, no phone)`."""
-    by_device: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_device.setdefault(str(cell["device"]), []).append(cell)
-    return "; ".join(f"on {device} ({ours.kind_text(mine)})" for device, mine in by_device.items())
+    said = []
+    for device, mine in labels.by_device(cells).items():
+        none = "" if any(results.measured(cell) for cell in mine) else ", where nothing was measured"
+        said.append(f"on {device} ({ours.kind_text(mine)}){none}")
+    return "; ".join(said)
 
 
 def stack_text(stack: Stack) -> str:
