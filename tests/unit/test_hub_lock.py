@@ -20,7 +20,7 @@ from pocketvlm.weights.hub_access import Patience, ask
 from pocketvlm.weights.lock import load_lock, lock_path, save_lock, update_lock
 from tests import hub_server
 from tests.hub_server import OTHER_REVISION, REPOSITORY, REVISION, Hub, busy
-from tests.unit.test_hub_download import point_at
+from tests.hub_target import point_at
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "config/models.yaml"
