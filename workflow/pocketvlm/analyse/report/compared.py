@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +36,26 @@ def _kind(verdict: str) -> str:
     return slug(verdict.replace(" ", "-")).replace("_", "-")
 
 
+def _shared(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return the reason that all of several rows give; empty where they differ."""
+    told = {row["reason"] for row in rows}
+    return told.pop() if len(rows) > 1 and len(told) == 1 else ""
+
+
 @dataclass(frozen=True)
 class LedgerGroup:
-    """The ledger's rows of one stack and cell."""
+    """The ledger's rows of one stack and cell.
+
+    `reason` is that of all rows where they share one; `sources` says where the peaks behind bounds are from.
+    """
 
     stack: str
     cell: str
     label: str
     tags: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
+    reason: str
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ def read_ledger(path: Path, names: Mapping[str, str], tags: Mapping[str, tuple[s
     for key, rows in frame.groupby(["stack", "cell"], sort=False):
         stack, cell = str(key[0]), str(key[1])
         shown = []
+        sources: dict[str, None] = {}
         for record in rows.to_dict("records"):
             row = {str(name): str(value) for name, value in record.items()}
             fraction = float(row["fraction_of_bound"]) if is_number(row["fraction_of_bound"]) else None
@@ -112,8 +124,22 @@ def read_ledger(path: Path, names: Mapping[str, str], tags: Mapping[str, tuple[s
                 row[f"{name}_text"] = quantity_text(row[name], exact=name in _PUBLISHED)
             row["kind"] = _kind(row["verdict"])
             row["unit"] = unit_text(row["unit"])
+            # What is computed comes first, the device's peak, the same in all rows, after it.
+            row["bound_of"], _, peak = row["bound_source"].partition("; ")
+            if peak:
+                sources[peak] = None
             shown.append(row)
-        groups.append(LedgerGroup(stack, cell, names.get(cell, cell), tags.get(cell, ()), tuple(shown)))
+        groups.append(
+            LedgerGroup(
+                stack,
+                cell,
+                names.get(cell, cell),
+                tags.get(cell, ()),
+                tuple(shown),
+                _shared(shown),
+                tuple(sources),
+            )
+        )
     return Ledger(
         counts=tuple((verdict, found[verdict]) for verdict in order if verdict in found),
         total=len(frame),
