@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ VERDICTS = (
 """What the ledger says of a value, in the order in which they are counted on the page."""
 
 CONTRADICTION = "contradiction"
+
+_PEAK = re.compile(r"; (?=(?:measured|quoted): )")
 
 
 def unit_text(unit: str) -> str:
@@ -125,7 +128,7 @@ def read_ledger(path: Path, names: Mapping[str, str], tags: Mapping[str, tuple[s
             row["kind"] = _kind(row["verdict"])
             row["unit"] = unit_text(row["unit"])
             # What is computed comes first, the device's peak, the same in all rows, after it.
-            row["bound_of"], _, peak = row["bound_source"].partition("; ")
+            row["bound_of"], _, peak = _PEAK.sub("\n", row["bound_source"], count=1).partition("\n")
             if peak:
                 sources[peak] = None
             shown.append(row)
