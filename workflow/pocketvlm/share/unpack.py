@@ -155,12 +155,26 @@ def _check(aside: Path, received: Received) -> None:
         for name, workload in study.workloads.items()
     }
     contents = check_contents(aside, study.name, images)
-    if study.records() != contents.cells:
+    if not _agree(study.records(), contents.cells):
         raise misfit("cells.json is not what the archive's own configuration resolves to", aside)
     for path in received.manifest.files:
         parts = path.split("/")
         if parts[0] == "raw" and f"{parts[1]}/{parts[2]}" not in contents.runs:
             raise misfit(f"the run {parts[1]}/{parts[2]} is in no block", aside)
+
+
+def _agree(resolved: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether two records of an experiment say the same, as far as both versions of the code say it."""
+
+    def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+        return all(a[name] == b[name] for name in a.keys() & b.keys() if name != "cells")
+
+    mine, theirs = resolved["cells"], told["cells"]
+    return (
+        same(resolved, told)
+        and [cell["cell"] for cell in mine] == [cell["cell"] for cell in theirs]
+        and all(same(a, b) for a, b in zip(mine, theirs, strict=True))
+    )
 
 
 def _refuse_others(aside: Path, root: Path, manifest: Manifest) -> None:
