@@ -43,6 +43,8 @@ rule render_report:
         paper_battery_life=PUBLISHED_AUDIT["battery_life"],
         paper_tables=[path for path in paper_files() if path.endswith(".md")],
         paper_figures=[path for path in paper_files() if path.endswith(".svg")],
+        exports=export_files(),
+        received=tables("received.json") if RECEIVED else [],
     output:
         page=report_page(),
     log:

@@ -29,7 +29,8 @@ class Extras:
         paper_battery_life: `results/paper/tables/battery_life.csv`, the paper's case.
         paper_tables: `tables/paper_table<N>.md`.
         paper_figures: `figures/paper_figure<N>.svg`.
-        exports: files to link: tables for a manuscript, traces.
+        exports: files and folders to link: tables for a manuscript, traces.
+        received: `tables/received.json`, of what somebody else measured.
     """
 
     ledger: Path | None = None
@@ -40,6 +41,7 @@ class Extras:
     paper_tables: Sequence[Path] = ()
     paper_figures: Sequence[Path] = ()
     exports: Sequence[Path] = ()
+    received: Path | None = None
 
     @classmethod
     def names(cls) -> list[str]:

@@ -260,6 +260,7 @@ def render(
         graph=Markup(dag.draw_svg(dag.reduce_edges(dag.parse_rulegraph(rulegraph)), on_device=on_device)),
         on_device=sorted(on_device),
         origin=origin,
+        received=read_json(more.received) if more.received else None,
         first=started[0] if started else "",
         last=started[-1] if started else "",
         tables={
