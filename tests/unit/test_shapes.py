@@ -338,6 +338,16 @@ def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left, others = tmp_path / ".model.gguf.draft-abc", tmp_path / ".other.gguf.draft-abc"
+    for folder in (left, others):
+        folder.mkdir()
+        (folder / "weights.gguf").write_bytes(b"part")
+    shape = shapes.shape_from_config("tiny", SHAPES["llava"])
+    shapes.write(shape, "mmproj-f16", tmp_path / "model.gguf")
+    assert sorted(tmp_path.iterdir()) == [others, tmp_path / "model.gguf"]
+
+
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     shape = shapes.shape_from_config("tiny", {**SHAPES["llava"], "vision": CLIP})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ def write_gguf(
     destination: Path,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Write a GGUF file; it appears complete or not at all.
+    """Write a GGUF file; it appears complete or not at all. Only one process at a time may write it.
 
     Args:
         architecture: `general.architecture`.
@@ -95,7 +97,11 @@ def write_gguf(
     wanted = list(tensors)
     total = sum(tensor.bytes for tensor in wanted)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+    draft = f".{destination.name}.draft-"
+    # A process that was killed could not remove its own, and one of them may be gigabytes.
+    for left in destination.parent.glob(f"{glob.escape(draft)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=draft) as folder:
         partial = Path(folder) / "weights.gguf"
         writer = gguf.GGUFWriter(str(partial), architecture)
         describe(writer)
@@ -114,7 +120,7 @@ def write_gguf(
         for tensor in wanted:
             written = 0
             for chunk in tensor.values(seed):
-                stream.write(memoryview(np.ascontiguousarray(chunk)).cast("B"))
+                stream.write(chunk.tobytes())
                 written += chunk.nbytes
                 progress(done + written, total)
             assert written == tensor.bytes, tensor.name
