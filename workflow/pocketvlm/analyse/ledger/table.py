@@ -195,10 +195,10 @@ class _Ledger:
 
     def _verdict(self, item: Item, ours: Estimate, source: Source) -> tuple[str, str]:
         quantity = item.quantity
+        if item.value is None:
+            return NOT_PUBLISHED, "; ".join(text for text in ("the paper prints no value", ours.note) if text)
         if ours.median is None:
             return NOT_MEASURED, ours.note or quantity.other
-        if item.value is None:
-            return NOT_PUBLISHED, "the paper prints no value"
         unlike = self._unlike(quantity, source)
         if unlike:
             return NOT_COMPARABLE, "; ".join(unlike)
