@@ -51,7 +51,7 @@ rule render_report:
         f"{LOGS}.render_report.log",
     params:
         raw=RAW,
-        on_device=["identify_device", "measure_block"],
+        on_device=["identify_device", "measure_peaks", "measure_block"],
         code=code_hash("analyse/report", "analyse/figures", "analyse/dag.py"),
     script:
         "../scripts/render_report.py"
