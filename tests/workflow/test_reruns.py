@@ -28,6 +28,7 @@ def test_a_second_run_has_nothing_to_do(finished: Project) -> None:
     [
         ("workflow/pocketvlm/analyse/phases.py", '"""', '"""Mended. ', "parse_block"),
         ("workflow/pocketvlm/analyse/gates.py", '"""', '"""Mended. ', "judge_block"),
+        ("workflow/pocketvlm/weights/cost.py", '"""', '"""Mended. ', "compute_bounds"),
         ("config/config.yaml", "resamples: 2000", "resamples: 1999", "aggregate_tables"),
     ],
 )
@@ -41,6 +42,7 @@ def test_code_and_thresholds_after_the_measurement_measure_nothing(
     assert done.returncode == 0, done.stdout[-3000:]
     assert stage in done.stdout
     assert "measure_block" not in done.stdout
+    assert "measure_peaks" not in done.stdout
     assert rerun.raw_runs(None) == before
 
 
