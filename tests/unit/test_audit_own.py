@@ -284,6 +284,17 @@ def test_a_number_that_is_withheld_contradicts_nothing(tables: Tables) -> None:
         assert found[id_].a is None
 
 
+def test_a_run_withheld_for_its_length_contradicts_nothing(tables: Tables) -> None:
+    def withhold(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[frame["metric"] == "token_budget", "value"] = 9.0
+        frame.loc[frame["metric"] == "duration", "gate"] = "the run sampled 4 tokens, its budget is 9"
+        return frame
+
+    tables.edit_parquet("tables/runs.parquet", withhold)
+    (found,) = (each for each in tables.audit() if each.id == "budget")
+    assert found.verdict == UNKNOWN and "its budget is 9" in found.consequence
+
+
 def test_one_missing_number_leaves_the_others(tables: Tables) -> None:
     def forget(frame: pd.DataFrame) -> pd.DataFrame:
         at = (frame["metric"] == "energy") & (frame["phase"] == "image_prefill")

@@ -195,7 +195,11 @@ def _definitions(runs: Sequence[Run]) -> Row:
 def _unmeasured(cell: Mapping[str, Any], lines: Sequence[Mapping[str, str]]) -> Row:
     why = cell.get("unavailable") or next((line["gate"] for line in lines if line["gate"]), "")
     return row.unknown(
-        "measured", cell["cell"], "", "", why or "no run is in the tables, and no reason is given"
+        "measured",
+        cell["cell"],
+        "runs in the tables >= 1",
+        "1",
+        why or "no run is in the tables, and no reason is given",
     )
 
 
