@@ -229,7 +229,7 @@ def _one_line(text: str) -> str:
     cut = text[:MAX_TEXT] + ("…" if len(text) > MAX_TEXT else "")
     return "".join(
         f"[U+{ord(char):04X}]" if unicodedata.category(char)[0] == "C" else char
-        for char in re.sub(r"[ \t\r\n\f\v]+", " ", cut).strip()
+        for char in re.sub(r"[ \t\r\n\f\v\u2028\u2029]+", " ", cut).strip()
     )
 
 
