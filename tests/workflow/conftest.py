@@ -54,8 +54,10 @@ class Project:
             out, _ = process.communicate(timeout=1800)
         return subprocess.CompletedProcess(process.args, process.returncode, out)
 
-    def start(self, *words: str, experiment: str = "micro") -> subprocess.Popen[str]:
-        """Start `snakemake --cores 4 WORDS` here, in a process group of its own."""
+    def start(
+        self, *words: str, experiment: str = "micro", config: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start `snakemake --cores 4 WORDS` here, in a process group of its own; `config` is `key=value`."""
         command = [
             sys.executable,
             "-m",
@@ -65,6 +67,7 @@ class Project:
             *words,
             "--config",
             f"experiment={experiment}",
+            *config,
         ]
         return subprocess.Popen(
             command,
