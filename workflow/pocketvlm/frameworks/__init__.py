@@ -1,7 +1,8 @@
 """Inference runtimes: the one table of adapters, and what every adapter's grammar takes and gives.
 
-An adapter is a folder with `command.py` (how the runtime is obtained and called) and `grammar.py` (what its
-output means). Everything else asks this table by the adapter's name and never looks at the name itself.
+An adapter is a folder with `command.py` (how the runtime is obtained and called), `memory.py` (how much
+memory a run takes) and `grammar.py` (what its output means). Everything else asks this table by the adapter's
+name and never looks at the name itself.
 """
 
 from __future__ import annotations
@@ -196,3 +197,8 @@ def grammar(adapter: str) -> Grammar:
 def command(adapter: str) -> ModuleType:
     """Return the command module of an adapter; ConfigError for an unknown name."""
     return _part(adapter, "command")
+
+
+def memory(adapter: str) -> ModuleType:
+    """Return the memory module of an adapter (`footprint`); ConfigError for an unknown name."""
+    return _part(adapter, "memory")

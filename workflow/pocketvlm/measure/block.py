@@ -18,6 +18,7 @@ from pocketvlm.devices.locks import device_lock, host_lock
 from pocketvlm.errors import DeviceError, IntegrityError
 from pocketvlm.measure.absence import NOTHING_TO_MEASURE
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
+from pocketvlm.measure.memory import unfit
 from pocketvlm.measure.plan import PlannedRun, plan
 from pocketvlm.measure.runner import Runner
 from pocketvlm.measure.state import check_state
@@ -159,7 +160,11 @@ def measure_block(
                 for job in jobs.values():
                     store.set_aside(job.key)
             # Counted once more: whoever held the device until now may have added runs.
-            if planned := _lacking(jobs, protocol, store):
+            lacking = {run.cell for run in _lacking(jobs, protocol, store)}
+            starved = unfit(device, {each.cell: each for each in cells if each.cell in lacking}, rows=rows)
+            reasons |= {cell: why for cell, why in starved.items() if not _counted(store, jobs[cell])}
+            fitting = {cell: job for cell, job in jobs.items() if cell not in starved}
+            if planned := _lacking(fitting, protocol, store):
                 runner = Runner(device, identity, probe, protocol.deadline_s, store, results / "failed")
                 idle = idle_job(identity, probe, protocol.idle_s, protocol.state)
                 _measure(planned, jobs, idle, runner, protocol.state)

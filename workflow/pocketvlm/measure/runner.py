@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pocketvlm.devices.deploy import deploy
 from pocketvlm.errors import DeviceError, TransientDeviceError, WorkloadError
 from pocketvlm.measure import sensorlist
 from pocketvlm.measure.jobs import Job
+from pocketvlm.measure.memory import low_memory_kill
 from pocketvlm.measure.store import RawStore, StoredRun
 from pocketvlm.provenance import read_json, sha256_file
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # The probe ends a workload at its deadline; what runs on after this many seconds more is the probe itself.
 _GRACE_S = 30
+_ROOM = "Close other programs on the device, or choose a smaller context, KV type, quantisation or model. "
 
 
 class Runner:
@@ -85,11 +88,21 @@ class Runner:
             self._record(argv, out, gathered)
             problem = _problem(gathered, ours)
             if problem:
+                starved = self._starved(gathered) if ours else None
                 kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
                 raise WorkloadError(
-                    f"the workload {problem}", where=what, do=f"Read stdout and stderr in {kept}"
+                    f"the workload {problem}{f' because memory ran out: {starved}' if starved else ''}",
+                    where=what,
+                    do=f"{_ROOM if starved else ''}Read stdout and stderr in {kept}",
                 )
             return self.store.add(gathered, job.key_inputs, meta)
+
+    def _starved(self, gathered: Path) -> str | None:
+        """Return what shows that memory ran out, for a workload that was killed from outside."""
+        record = read_json(gathered / "probe.json")
+        if record["exited"] or record["signal"] != signal.SIGKILL or record["deadline_hit"]:
+            return None
+        return low_memory_kill(self.device, gathered, self.identity)
 
     def _record(self, argv: Sequence[str], out: str, gathered: Path) -> None:
         process = self.device.spawn(argv)
