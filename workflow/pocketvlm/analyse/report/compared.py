@@ -26,7 +26,7 @@ VERDICTS = (
 
 CONTRADICTION = "contradiction"
 
-_PEAK = re.compile(r"; (?=(?:measured|quoted): )")
+_PEAK = re.compile(r"; (?=(?:measured|quoted)\b)")
 
 
 def unit_text(unit: str) -> str:
