@@ -215,6 +215,9 @@ def test_the_ledger_counts_verdicts_and_bounds(tmp_path: Path) -> None:
     assert [group.label for group in found.groups] == ["phone, Q4_0", ""]
     assert found.groups[0].tags == ("synthetic weights",)
     first = found.groups[0].rows[0]
+    assert first["bound_of"] == "25.6 GB/s over 3.05 GB a token"
+    assert found.groups[0].sources == ("measured with 2 threads: the best of 64 passes",)
+    assert (found.groups[0].reason, found.groups[1].reason) == ("", "")
     assert (first["paper_text"], first["ours_text"], first["percent"]) == ("2.7", "3.801", "45.2")
 
 
