@@ -126,8 +126,8 @@ def read(
 def _as_told(cells: tuple[study.Cell, ...], told: bytes, archive: str) -> tuple[study.Cell, ...]:
     """Return the cells with the reasons for which the sender could not measure them."""
     try:
-        reasons = {cell["cell"]: cell["unavailable"] for cell in json.loads(told)["cells"]}
-    except (ValueError, RecursionError, KeyError, TypeError):
+        reasons = {cell["cell"]: cell.get("unavailable") for cell in json.loads(told)["cells"]}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise _unusable(archive, "cells.json is none", "cells.json") from None
     if any(
         not isinstance(reason, str | None) or len(reason or "") > MAX_REASON for reason in reasons.values()

@@ -49,6 +49,14 @@ def check_contents(root: Path, experiment: str, images: Mapping[str, str]) -> Co
     Raises:
         IntegrityError: a file is missing, malformed or not what another one says.
     """
+    try:
+        return _checked(root, experiment, images)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"a record is not of its form: {type(error).__name__} {str(error)[:80]}"
+        raise misfit(what, root / experiment) from error
+
+
+def _checked(root: Path, experiment: str, images: Mapping[str, str]) -> Contents:
     own = root / experiment
     cells = read_object(own / "cells.json")
     listed = cells.get("cells")
