@@ -26,6 +26,7 @@ def table(
     identity: dict[str, Any] = IDENTITY,
     idle: Value = NO_IDLE,
     stdout: list[Piece] | None = None,
+    exact: bool = True,
     **options: Any,
 ) -> Table:
     folder = tmp_path / ("ab" * 32) / "00"
@@ -33,7 +34,7 @@ def table(
     run = read_run(folder)
     report = parse(run.output, max_tokens=BUDGET, exact=True)
     intervals = segment(report.boundaries, run.wall_us)
-    rows = compute(run, intervals, report, identity, idle_power=idle, budget=BUDGET)
+    rows = compute(run, intervals, report, identity, idle_power=idle, budget=BUDGET, exact=exact)
     found = {(row.phase, row.metric): row for row in rows}
     assert len(found) == len(rows), "a metric was given twice"
     return found
@@ -54,6 +55,12 @@ def test_times_and_tokens(tmp_path: Path) -> None:
     assert rows["decode", "tokens_per_second"].value == pytest.approx(10.0)
     assert rows["image_prefill", "tokens_per_second"].value == pytest.approx(576 / 1.9)
     assert rows["text_prefill", "tokens_per_second"].value == pytest.approx(24 / 0.2)
+
+
+def test_an_answer_that_may_end_early_has_no_number_to_keep_to(tmp_path: Path) -> None:
+    budget = table(tmp_path, exact=False)["decode", "token_budget"]
+    assert budget.value is None
+    assert f"before the {BUDGET} tokens" in budget.reason
 
 
 def test_agreement_compares_what_means_the_same(tmp_path: Path) -> None:

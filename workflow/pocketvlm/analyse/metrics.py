@@ -75,6 +75,7 @@ def compute(
     *,
     idle_power: Value,
     budget: int | None = None,
+    exact: bool = True,
 ) -> list[Metric]:
     """Return every metric of a run, those that cannot be had as NA with the reason.
 
@@ -85,6 +86,7 @@ def compute(
         identity: the device's `identity.json`.
         idle_power: mean power of the block's idle run in watts.
         budget: how many tokens the workload may sample.
+        exact: whether it must sample all of them, because the end of the text is ignored.
     """
     sensors = Sensors(run, identity)
     phases = ("run",) if report is None else (*PHASES, "run")
@@ -102,7 +104,8 @@ def compute(
     if report is not None:
         rows += _from_output(report, intervals, absent)
         rows += _per_token(report, rows)
-        rows.append(Metric("decode", "token_budget", budget, "1", "derived"))
+        ends = "" if exact else f"the answer may end before the {budget} tokens that it is allowed"
+        rows.append(Metric("decode", "token_budget", budget if exact else None, "1", "derived", reason=ends))
     rows += _from_probe(run, identity)
     return rows
 

@@ -61,8 +61,10 @@ def parse_block(
         report = None if entry["role"] == "idle" else _understood(run, adapters, entry)
         wall = run.wall_us
         intervals = whole(wall) if report is None else segment(report.boundaries, wall)
-        budget = None if report is None else _workload(run)[0]
-        metrics = compute(run, intervals, report, identity, idle_power=_baseline(run, idle), budget=budget)
+        budget, exact = (None, True) if report is None else _workload(run)
+        metrics = compute(
+            run, intervals, report, identity, idle_power=_baseline(run, idle), budget=budget, exact=exact
+        )
         rows["phases"] += [_phase_row(run, interval) for interval in intervals]
         rows["metrics"] += [_metric_row(run, metric) for metric in metrics]
         samples.append(_samples(run, intervals, identity))
