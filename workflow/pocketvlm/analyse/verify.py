@@ -73,6 +73,8 @@ def verify(
         try:
             for block in blocks:
                 identity = root / "devices" / block.stem / "identity.json"
+                if not identity.is_file():
+                    identity = own / "absent" / f"{block.stem}.json"
                 parse_block(block, root / "raw", identity, cells, again / "records" / block.stem)
                 metrics = again / "records" / block.stem / "metrics.parquet"
                 limits = again / "bounds" / f"{block.stem}.csv"
