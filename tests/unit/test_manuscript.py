@@ -184,6 +184,9 @@ def test_the_headline_of_cells() -> None:
     assert "(d) 1 of 5 runs: late" in text
     assert "Nothing here reproduces a number published for a phone." in text
     assert "Measured by others" not in text
+    assert latex(table).count("\\midrule") == 4, (
+        "head, identity, durations, rates: no rule of a group without rows"
+    )
     (received,) = headline(rows, study, 0.95, {"commit": "c" * 40})
     assert f"received as an archive, packed at commit {'c' * 40}" in markdown(received)
 

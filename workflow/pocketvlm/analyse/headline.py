@@ -158,13 +158,17 @@ def _body(
 ) -> list[Sequence[str | Entry] | None]:
     """Return the rows of quantities; one that no cell of the table has a row for is left out."""
     body: list[Sequence[str | Entry] | None] = []
+    ruled = False
     for quantity in QUANTITIES:
         if quantity is None:
-            body.append(None)
+            ruled = True
             continue
         phase, metric, name, scale = quantity
         found = [by_place.get((cell["cell"], phase, metric)) for cell in cells]
         if any(row is not None for row in found):
+            # A rule stands between two groups that have rows, and nowhere else.
+            body += [None] if ruled and body else []
+            ruled = False
             body.append([name, *(_value(row, scale) for row in found)])
     return body
 
