@@ -27,7 +27,6 @@ rule pack_experiment:
     log:
         f"{LOGS}.pack_experiment.log",
     params:
-        root=ROOT,
         experiment=STUDY.name,
         config=configured.written(STUDY),
         images={name: str(path) for name, path in configured.images(STUDY).items()},

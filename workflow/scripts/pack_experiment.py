@@ -8,7 +8,7 @@ from pocketvlm.stage import stage
 
 with stage(snakemake):
     pack(
-        root=Path(snakemake.params.root),
+        root=Path(snakemake.input.cells).parents[1],
         experiment=snakemake.params.experiment,
         config=dict(snakemake.params.config),
         images={name: Path(path) for name, path in snakemake.params.images.items()},
