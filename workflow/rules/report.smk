@@ -68,7 +68,6 @@ rule verify:
         f"{LOGS}.verify.log",
     params:
         experiment=STUDY.name,
-        root=ROOT,
         devices=DEVICES,
         gates=STUDY.analysis["gates"],
         bootstrap=STUDY.analysis["bootstrap"],

@@ -7,7 +7,7 @@ from pocketvlm.stage import stage
 with stage(snakemake) as log:
     differences = verify(
         snakemake.params.experiment,
-        snakemake.params.root,
+        Path(snakemake.input.cells).parents[1],
         snakemake.input.cells,
         thresholds=snakemake.params.gates,
         bootstrap=snakemake.params.bootstrap,
