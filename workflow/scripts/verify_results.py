@@ -1,5 +1,7 @@
 """Recompute hashes and tables from the raw runs, and say what differs."""
 
+from pathlib import Path
+
 from pocketvlm.analyse.verify import verify
 from pocketvlm.errors import IntegrityError
 from pocketvlm.stage import stage
