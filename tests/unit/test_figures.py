@@ -345,3 +345,18 @@ def test_a_withheld_lane_says_so(study: Study, tmp_path: Path) -> None:
     figures.draw_throughput(runs, summary, cells, [tmp_path / "x.svg"])
     assert words((tmp_path / "x.svg").read_text()).count("withheld") == 2
     assert "withheld" not in words(figure(study, "throughput"))
+
+
+def test_a_cell_without_runs_has_its_reason_in_the_place_of_a_timeline(tmp_path: Path) -> None:
+    cell = {
+        "device": "pixel",
+        "device_kind": "phone",
+        "model": "m",
+        "quantisation": "Q4_0",
+        "weights_kind": "synthetic",
+    }
+    timeline.draw_unmeasured(cell, "it needs 9 GB <b>& more</b>", both(tmp_path, "timeline"))
+    text = (tmp_path / "timeline.svg").read_text()
+    assert "Not measured: it needs 9 GB &lt;b&gt;&amp; more&lt;/b&gt;." in text
+    assert "SYNTHETIC" in text
+    assert (tmp_path / "timeline.png").stat().st_size > 1000

@@ -200,3 +200,27 @@ def test_a_phone_is_measured_when_it_comes_and_keeps_its_runs_when_it_goes(
     assert counts(project) == {"llama.cpp": "3", "mllm": "0"}
     assert measured.items() < project.raw_runs(None).items()
     assert len(project.index("visit", "pixel")) == 3
+
+
+def test_a_cell_that_does_not_fit_into_the_memory_is_a_row_and_the_others_are_measured(project: Project):
+    """A batch whose attention would take half a terabyte; nothing of that cell is pushed or run."""
+    path = project.path / "config/experiments/micro.yaml"
+    text = yaml.safe_load(path.read_text())
+    text["cells"][1]["settings"] = {"threads": 1, "context": 1 << 20, "batch": 1 << 16, "ubatch": 1 << 16}
+    path.write_text(yaml.safe_dump(text))
+    refused = project.snakemake("results/micro/blocks/local.json")
+    assert refused.returncode != 0
+    assert "the workload does not fit into local: it needs" in refused.stdout
+    assert project.raw_runs(None) == {}
+
+    path.write_text(yaml.safe_dump({**text, "absent": "row"}))
+    done = project.snakemake("all")
+    assert done.returncode == 0, done.stdout[-4000:]
+    whole = [row for row in table(project, "micro") if (row["phase"], row["metric"]) == ("run", "duration")]
+    assert [row["n"] for row in whole] == ["2", "0"]
+    assert "GB of memory (weights" in whole[1]["gate"]
+    assert {run["role"] for run in project.raw_runs(None).values()} == {"idle", "warmup", "measured"}
+    assert len(project.raw_runs("measured")) == 2
+    page = (project.path / "results/micro/report/index.html").read_text()
+    assert "GB of memory (weights" in page
+    assert project.snakemake("verify").returncode == 0

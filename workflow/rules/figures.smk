@@ -10,6 +10,7 @@ rule draw_timeline:
     input:
         unpack(cell_files),
         runs=f"{EXPERIMENT}/tables/runs.parquet",
+        summary=f"{EXPERIMENT}/tables/cells.csv",
         cells=f"{EXPERIMENT}/cells.json",
     output:
         multiext(f"{EXPERIMENT}/figures/timeline-{{cell}}", ".svg", ".png"),

@@ -211,6 +211,22 @@ def draw_timeline(
         )
 
 
+def draw_unmeasured(cell: Mapping[str, Any], reason: str, destinations: Sequence[Path]) -> None:
+    """Draw in the place of a cell's timeline why there is none.
+
+    Args:
+        cell: the cell's entry of `cells.json`.
+        reason: why it has no run.
+        destinations: `.svg` and `.png` files.
+    """
+    name = f"{cell['device']}: {cell['model']} {cell['quantisation']}"
+    with style.canvas() as figure:
+        axes = figure.subplots(1, 1)
+        height = style.explain(axes, f"Not measured: {reason}.")
+        style.finish(figure, name, labels.tags([cell]), [(axes, height)])
+        style.save(figure, destinations, title=f"Timeline of {name}", description=f"Not measured: {reason}.")
+
+
 def _describe(shown: pd.DataFrame, lengths: pd.Series, strong: list[list[Line]]) -> str:
     order = ", ".join(
         f"{palette.PHASE_LABELS[str(row.phase)]} until {float(str(row.end_us)) / 1e6:.2f} s"
