@@ -99,6 +99,8 @@ def test_a_shape_that_is_not_understood_is_said_so():
     del broken["metadata"]["llama.attention.head_count"]
     with pytest.raises(UnknownShapeError, match=r"attention\.head_count"):
         footprint(broken, tower())
+    with pytest.raises(UnknownShapeError, match="no tensors"):
+        footprint({"format": 1}, tower())
 
 
 class Silent:

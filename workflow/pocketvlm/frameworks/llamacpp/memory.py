@@ -37,6 +37,8 @@ def footprint(records: Mapping[str, Mapping[str, Any]], settings: Mapping[str, A
         UnknownShapeError: the records are none of a shape whose buffers are known.
     """
     model, tower = records["model"], records["mmproj"]
+    if any(name not in record for record in (model, tower) for name in ("tensors", "metadata", "bytes")):
+        raise UnknownShapeError("a weights record lists no tensors")
     cost = language_cost(model)
     context, ubatch = int(settings["context"]), min(int(settings["ubatch"]), int(settings["batch"]))
     per_position = cost.cache_bytes(str(settings["kv_type_k"]).upper(), str(settings["kv_type_v"]).upper())
