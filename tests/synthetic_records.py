@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pocketvlm.analyse.records import CELL_COLUMNS as AXES
 from pocketvlm.provenance import sha256_file, sha256_json, write_json
 
 INVENTED = "invented by tests/synthetic_records.py, not measured"
@@ -29,21 +30,7 @@ PHASES = {  # phase: (share of a run, workload CPU in cores, GPU busy in %)
 }
 ORDER = ["load", "text_prefill", "image_encode", "image_prefill", "text_prefill", "decode", "other"]
 SPLIT = {"text_prefill": 0.5}
-CELL_COLUMNS = [
-    "experiment",
-    "cell",
-    "device",
-    "device_kind",
-    "framework",
-    "version",
-    "backend",
-    "build",
-    "model",
-    "weights_kind",
-    "quantisation",
-    "workload",
-    "settings",
-]
+CELL_COLUMNS = ["experiment", "cell", *AXES]
 TOKENS = {"decode": 32, "text_prefill": 37, "image_prefill": 576}
 LOWER = {"tokens_per_second": False, "sensor_coverage": False, "memory_available_min": False}
 

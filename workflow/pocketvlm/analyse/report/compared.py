@@ -9,20 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketvlm.analyse.figures.reasons import listing
+from pocketvlm.analyse.ledger.table import COLUMNS, VERDICTS
 from pocketvlm.analyse.report.extras import check_columns, is_number, quantity_text, read_table
 from pocketvlm.analyse.report.numbers import number, slug
-
-VERDICTS = (
-    "reproduced",
-    "faster",
-    "slower",
-    "higher",
-    "lower",
-    "not comparable",
-    "not measured",
-    "no published value",
-)
-"""What the ledger says of a value, in the order in which they are counted on the page."""
 
 CONTRADICTION = "contradiction"
 
@@ -89,27 +78,7 @@ def read_ledger(path: Path, names: Mapping[str, str], tags: Mapping[str, tuple[s
         IntegrityError: the file is not there or lacks a column of docs/formats.md.
     """
     frame = read_table(path)
-    check_columns(
-        frame,
-        path,
-        "stack",
-        "cell",
-        "quantity",
-        "phase",
-        "unit",
-        "published_in",
-        "paper",
-        "ours",
-        "n",
-        "ratio",
-        "others",
-        "others_source",
-        "bound",
-        "bound_source",
-        "fraction_of_bound",
-        "verdict",
-        "reason",
-    )
+    check_columns(frame, path, *COLUMNS)
     found = Counter(frame["verdict"].astype(str))
     order = [*VERDICTS, *sorted(set(found) - set(VERDICTS))]
     fractions = [float(text) for text in frame["fraction_of_bound"] if is_number(text)]
