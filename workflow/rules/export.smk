@@ -20,7 +20,7 @@ rule export_tables:
         code=code_hash(
             "analyse/headline.py",
             "analyse/manuscript.py",
-            "analyse/report/numbers.py",
+            "analyse/numbers.py",
             "analyse/figures/labels.py",
         ),
     script:
@@ -45,7 +45,7 @@ rule write_traces:
             "analyse/trace.py",
             "analyse/raw.py",
             "analyse/sensors.py",
-            "analyse/report/numbers.py",
+            "analyse/numbers.py",
             "analyse/figures/series.py",
             "analyse/figures/labels.py",
         ),

@@ -27,7 +27,7 @@ rule render_paper_tables:
             "analyse/stats.py",
             "analyse/figures/labels.py",
             "analyse/figures/reasons.py",
-            "analyse/report/numbers.py",
+            "analyse/numbers.py",
             "config/paper.py",
         ),
     script:

@@ -52,7 +52,7 @@ rule render_report:
     params:
         raw=RAW,
         on_device=["identify_device", "measure_peaks", "measure_block"],
-        code=code_hash("analyse/report", "analyse/figures", "analyse/dag.py"),
+        code=code_hash("analyse/report", "analyse/figures", "analyse/numbers.py", "analyse/dag.py"),
     script:
         "../scripts/render_report.py"
 

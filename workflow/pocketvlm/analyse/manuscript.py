@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pocketvlm.analyse.report.numbers import interval, number
+from pocketvlm.analyse.numbers import interval, number
 
 NA = "NA"
 MAX_TEXT = 2000

@@ -20,8 +20,8 @@ import pandas as pd
 from pocketvlm.analyse import records
 from pocketvlm.analyse.figures import series
 from pocketvlm.analyse.figures.labels import MEANING, tags
+from pocketvlm.analyse.numbers import visible
 from pocketvlm.analyse.raw import Run, read_run, run_folder
-from pocketvlm.analyse.report.numbers import visible
 from pocketvlm.analyse.sensors import BUSY
 from pocketvlm.frameworks import Stream
 from pocketvlm.provenance import atomic_file, read_json

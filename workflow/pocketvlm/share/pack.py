@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.analyse.report.numbers import size
+from pocketvlm.analyse.numbers import size
 from pocketvlm.analyse.report.origin import Origin
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provenance import code_hash, sha256_file

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pocketvlm.analyse import manuscript
 from pocketvlm.analyse.figures import labels
 from pocketvlm.analyse.manuscript import Entry
+from pocketvlm.analyse.numbers import interval, number
 from pocketvlm.analyse.paper import columns, ours
 from pocketvlm.analyse.paper.ours import Cell, Estimate, Results
-from pocketvlm.analyse.report.numbers import interval, number
 from pocketvlm.config.paper import NOT_PRINTED, STAGES, Paper, Published, Stack
 
 PROMPT = ("text_prefill", "image_encode", "image_prefill")

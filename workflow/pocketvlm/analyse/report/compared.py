@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pocketvlm.analyse.figures.reasons import listing
 from pocketvlm.analyse.ledger.table import COLUMNS, VERDICTS
+from pocketvlm.analyse.numbers import number, slug
 from pocketvlm.analyse.report.extras import check_columns, is_number, quantity_text, read_table
-from pocketvlm.analyse.report.numbers import number, slug
 
 CONTRADICTION = "contradiction"
 

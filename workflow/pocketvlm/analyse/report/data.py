@@ -11,7 +11,7 @@ import pandas as pd
 
 from pocketvlm.analyse.figures import labels, palette
 from pocketvlm.analyse.figures.reasons import condensed, condensed_gate
-from pocketvlm.analyse.report.numbers import grouped, interval, interval_decimals, number, slug
+from pocketvlm.analyse.numbers import grouped, interval, interval_decimals, number, slug
 
 VALUE_LIMIT = 120_000
 """Up to so many values of single runs stand in the page; beyond, only those of the headline do."""

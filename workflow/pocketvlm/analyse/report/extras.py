@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from pocketvlm.analyse.figures.reasons import listing
-from pocketvlm.analyse.report.numbers import decimals, grouped
+from pocketvlm.analyse.numbers import decimals, grouped
 from pocketvlm.errors import IntegrityError
 
 

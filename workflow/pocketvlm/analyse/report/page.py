@@ -14,9 +14,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from pocketvlm.analyse import dag
+from pocketvlm.analyse import dag, numbers
 from pocketvlm.analyse.figures import labels, palette, reasons
-from pocketvlm.analyse.report import data, gaps, live, method, numbers, picture, raw, responsiveness
+from pocketvlm.analyse.report import data, gaps, live, method, picture, raw, responsiveness
 from pocketvlm.analyse.report.compared import Audit, read_audit, read_battery, read_ledger
 from pocketvlm.analyse.report.extras import Extras, link
 from pocketvlm.analyse.report.inline import inline_svg

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from pocketvlm.analyse.report.numbers import size, slug, visible
+from pocketvlm.analyse.numbers import size, slug, visible
 from pocketvlm.errors import IntegrityError
 from pocketvlm.provenance import check_sha256, read_json
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pocketvlm.analyse.figures import palette
 from pocketvlm.analyse.figures.reasons import condensed_gate
+from pocketvlm.analyse.numbers import number
 from pocketvlm.analyse.report.data import CellData
-from pocketvlm.analyse.report.numbers import number
 
 FRAMES_MS = {60: 1000 / 60, 120: 1000 / 120}
 """Length of a frame in ms at a display's rate in Hz."""
