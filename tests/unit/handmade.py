@@ -195,7 +195,11 @@ def write_run(
         "number": int(folder.name),
         "role": role,
         "idle": idle,
-        "key_inputs": {"workload": {"id": "idle"} if role == "idle" else {"id": "w", "max_tokens": budget}},
+        "key_inputs": {
+            "workload": {"id": "idle"}
+            if role == "idle"
+            else {"id": "w", "max_tokens": budget, "ignore_eos": True}
+        },
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             for name, data in content.items()
