@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketvlm.analyse import numbers
 from pocketvlm.analyse.figures import palette
-from pocketvlm.analyse.report import data, gaps, inline, numbers, origin, page
+from pocketvlm.analyse.report import data, gaps, inline, origin, page
 from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import read_json
 from tests.drawn_report import TEMPLATES, draw_all, render_report
