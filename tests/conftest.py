@@ -1,7 +1,11 @@
 """Fixtures for all tests."""
 
 import signal
+from collections.abc import Callable, Iterator
 
+import pytest
+
+from tests.adb_server import FakeServer
 from tests.browser import browser
 
 __all__ = ["browser"]
@@ -10,3 +14,17 @@ __all__ = ["browser"]
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture
+def adb_server() -> Iterator[Callable[..., FakeServer]]:
+    """Return what starts scripted adb servers, and end them all."""
+    servers: list[FakeServer] = []
+
+    def start(*arguments: object, **named: object) -> FakeServer:
+        servers.append(FakeServer(*arguments, **named))  # type: ignore[arg-type]
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

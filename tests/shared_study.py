@@ -19,25 +19,10 @@ from pocketvlm.provenance import sha256_file, sha256_json, write_json
 from pocketvlm.share import configured
 from pocketvlm.share.archive import Manifest
 from pocketvlm.share.pack import pack
+from tests.experiments import cell_text, experiment_text
 
 PROJECT = Path(__file__).parents[1]
-EXPERIMENT = """\
-title: hand-made
-repeats: 2
-warmups: 0
-idle_s: 1
-deadline_s: 60
-order_seed: 1
-cells:
-  - device: local
-    framework: llama.cpp
-    version: "0.3.16"
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: [Q4_0, Q8_0]
-    workload: coffee
-    settings: {threads: 1}
-"""
+EXPERIMENT = experiment_text("hand-made", cell_text(quantisation="[Q4_0, Q8_0]"))
 ORIGIN = Origin("c" * 40, ("a",), "", "3.11.2", "Linux x86_64", {"numpy": "2.0.0", "adbutils": None}, "")
 
 

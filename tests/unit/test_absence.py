@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_devices_adb import FakeServer
 
 from pocketvlm.config import study
 from pocketvlm.devices import absence
@@ -24,19 +24,6 @@ from pocketvlm.measure.absence import NOTHING_TO_MEASURE, absent_devices, absent
 from pocketvlm.measure.block import measure
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[str], FakeServer]]:
-    servers: list[FakeServer] = []
-
-    def start(devices: str) -> FakeServer:
-        servers.append(FakeServer(devices))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def free_port() -> int:
@@ -58,8 +45,8 @@ def free_port() -> int:
         ("a1\tdevice\nb2\tdevice\n", None, None),
     ],
 )
-def test_a_phone_is_absent_when_adb_does_not_know_it(serve, devices, serial, reason):
-    server = serve(devices)
+def test_a_phone_is_absent_when_adb_does_not_know_it(adb_server, devices, serial, reason):
+    server = adb_server(devices)
     expected = reason and reason.replace("PORT", str(server.port))
     assert not_connected(server.port, serial) == expected
 
@@ -76,11 +63,15 @@ def test_a_port_that_is_no_adb_servers_is_a_reason_and_no_crash():
         port = listener.getsockname()[1]
 
         def hang_up() -> None:
-            for _ in range(3):
-                listener.accept()[0].close()
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    listener.accept()[0].close()
 
-        threading.Thread(target=hang_up, daemon=True).start()
+        listener.settimeout(1)
+        server = threading.Thread(target=hang_up)
+        server.start()
         assert str(not_connected(port, None)).startswith("no phone can be reached: ")
+        server.join()
 
 
 def test_only_phones_can_be_absent():
@@ -89,13 +80,13 @@ def test_only_phones_can_be_absent():
 
 
 @pytest.fixture
-def phone(tmp_path: Path, serve) -> Callable[..., study.Study]:
+def phone(tmp_path: Path, adb_server) -> Callable[..., study.Study]:
     """Return the smallest experiment on a phone that the given adb server knows or does not know."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
 
     def make(devices: str, *, absent: str = "row", only_unprovisioned: bool = False) -> study.Study:
         device = yaml.safe_load((tmp_path / "config/devices/local.yaml").read_text())
-        transport = {"serial": "a1", "server_port": serve(devices).port}
+        transport = {"serial": "a1", "server_port": adb_server(devices).port}
         device |= {"id": "pixel", "kind": "phone", "target": "aarch64-linux-musl", "transport": transport}
         device |= {"host_cores": False}
         (tmp_path / "config/devices/pixel.yaml").write_text(yaml.safe_dump(device))

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pocketvlm.build import bundle, framework, probe, toolchains
+from pocketvlm.build import bundle, framework, toolchains
+from pocketvlm.build.program import build_program
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import read_json, sha256_file
 
@@ -71,7 +72,8 @@ def sources(folder: Path, program: str = PROGRAM) -> list[Path]:
 
 def make_probe(base: Path, target: str = HOST, program: str = PROGRAM) -> Path:
     destination = base / "out" / f"probe-{target}"
-    probe.build_probe(
+    build_program(
+        "probe",
         sources=sources(base / "sources", program),
         toolchain=toolchain(target),
         destination=destination,

@@ -6,85 +6,17 @@ import contextlib
 import socket
 import struct
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pocketvlm.devices import adb_server, lock_name
+from pocketvlm.devices import lock_name
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import parse_free_space
 from pocketvlm.errors import DeviceError, TransientDeviceError
-
-Service = Callable[[socket.socket], None]
-
-
-class FakeServer:
-    """An adb server on loopback; `services` has a function for each service that takes the socket over."""
-
-    def __init__(self, devices: str, services: dict[str, Service] | None = None, version: int = 41) -> None:
-        self.devices, self.services, self.version = devices, services or {}, version
-        self.asked: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream:
-            while length := stream.read(4):
-                service = stream.read(int(length, 16)).decode()
-                self.asked.append(service)
-                if service == "host:version":
-                    connection.sendall(block(f"{self.version:04x}"))
-                elif service.startswith("host:devices"):
-                    connection.sendall(block(self.devices))
-                elif service.endswith(":features"):
-                    connection.sendall(block("shell_v2,cmd"))
-                elif service.startswith("host:tport:"):
-                    connection.sendall(b"OKAY" + bytes(8))
-                    continue
-                else:
-                    handler = self.services.get(service.partition(":")[0])
-                    if handler is None:
-                        connection.sendall(b"FAIL" + block("no such service")[4:])
-                    else:
-                        handler(connection)
-                return
-
-
-def block(text: str) -> bytes:
-    return b"OKAY" + f"{len(text):04x}{text}".encode()
-
-
-def packet(kind: int, data: bytes) -> bytes:
-    return struct.pack("<BI", kind, len(data)) + data
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., FakeServer]]:
-    servers: list[FakeServer] = []
-
-    def start(*arguments: object, **named: object) -> FakeServer:
-        servers.append(FakeServer(*arguments, **named))  # type: ignore[arg-type]
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+from tests.adb_server import FakeServer, packet
 
 
 def device(server: FakeServer, serial: str | None = None) -> AdbDevice:
@@ -115,19 +47,19 @@ def device(server: FakeServer, serial: str | None = None) -> AdbDevice:
         ("a\tno permissions (user in plugdev group)\n", "a", DeviceError, ["may not open", "udev"]),
     ],
 )
-def test_a_device_that_cannot_be_used_says_what_to_do(serve, devices, serial, error, words):
+def test_a_device_that_cannot_be_used_says_what_to_do(adb_server, devices, serial, error, words):
     with pytest.raises(DeviceError) as caught:
-        device(serve(devices), serial)
+        device(adb_server(devices), serial)
     assert type(caught.value) is error
     for word in words:
         assert word in str(caught.value)
 
 
-def test_the_only_device_is_taken_and_every_call_names_it(serve):
+def test_the_only_device_is_taken_and_every_call_names_it(adb_server):
     def shell(connection: socket.socket) -> None:
         connection.sendall(b"OKAY" + packet(1, b"77\nout") + packet(2, b"err") + packet(3, b"\x05"))
 
-    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    server = adb_server("only\tdevice\n", {"shell,v2,raw": shell})
     phone = device(server)
     result = phone.shell(["sh", "-c", "echo 'a b'; exit 5"], 5)
     assert (result.status, result.stdout, result.stderr) == (5, "out", "err")
@@ -137,25 +69,25 @@ def test_the_only_device_is_taken_and_every_call_names_it(serve):
     assert server.asked[server.asked.index(calls[0]) - 1] == "host:tport:serial:only"
 
 
-def test_a_connection_that_is_lost_is_transient_and_nothing_is_run_again(serve):
+def test_a_connection_that_is_lost_is_transient_and_nothing_is_run_again(adb_server):
     def shell(connection: socket.socket) -> None:
         connection.sendall(b"OKAY" + packet(1, b"77\nhalf"))
         connection.shutdown(socket.SHUT_RDWR)
 
-    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    server = adb_server("only\tdevice\n", {"shell,v2,raw": shell})
     with pytest.raises(TransientDeviceError, match=r"connection to pixel .* was lost"):
         device(server).shell(["probe"], 5)
     assert sum(service.startswith("shell") for service in server.asked) == 1
 
 
-def test_a_device_that_hangs_is_given_up_at_the_deadline(serve, monkeypatch):
-    monkeypatch.setattr(adb_server, "STALL_SECONDS", 0.5)
+def test_a_device_that_hangs_is_given_up_at_the_deadline(adb_server, monkeypatch):
+    monkeypatch.setattr("pocketvlm.devices.adb_server.STALL_SECONDS", 0.5)
 
     def shell(connection: socket.socket) -> None:
         connection.sendall(b"OKAY")
         connection.recv(1)  # until the client gives up
 
-    server = serve("only\tdevice\n", {"shell,v2,raw": shell})
+    server = adb_server("only\tdevice\n", {"shell,v2,raw": shell})
     phone = device(server)
     started = time.monotonic()
     with pytest.raises(TransientDeviceError, match="stopped answering"):
@@ -163,7 +95,7 @@ def test_a_device_that_hangs_is_given_up_at_the_deadline(serve, monkeypatch):
     assert time.monotonic() - started < 4
 
 
-def test_the_devices_reason_for_a_refused_push_is_told(serve, tmp_path: Path):
+def test_the_devices_reason_for_a_refused_push_is_told(adb_server, tmp_path: Path):
     def sync(connection: socket.socket) -> None:
         connection.sendall(b"OKAY")
         received = b""
@@ -174,13 +106,13 @@ def test_the_devices_reason_for_a_refused_push_is_told(serve, tmp_path: Path):
 
     (tmp_path / "file").write_bytes(b"x" * 200_000)
     with pytest.raises(DeviceError, match="No space left on device") as caught:
-        device(serve("only\tdevice\n", {"sync": sync})).push(tmp_path / "file", "/data/x")
+        device(adb_server("only\tdevice\n", {"sync": sync})).push(tmp_path / "file", "/data/x")
     assert "Free space on the device" in str(caught.value)
     assert not isinstance(caught.value, TransientDeviceError)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 16 * 65536, 16 * 65536 + 5, 3_000_000])
-def test_a_file_arrives_whole_whatever_its_size(serve, tmp_path: Path, size: int):
+def test_a_file_arrives_whole_whatever_its_size(adb_server, tmp_path: Path, size: int):
     got = bytearray()
     modes: list[bytes] = []
 
@@ -200,7 +132,7 @@ def test_a_file_arrives_whole_whatever_its_size(serve, tmp_path: Path, size: int
     content = bytes(number * 7 % 256 for number in range(size % 4096)) + b"z" * (size - size % 4096)
     (tmp_path / "file").write_bytes(content)
     sent: list[int] = []
-    device(serve("only\tdevice\n", {"sync": sync})).push(
+    device(adb_server("only\tdevice\n", {"sync": sync})).push(
         tmp_path / "file", "/d/x", 0o755, progress=sent.append
     )
     assert bytes(got) == content
@@ -208,7 +140,7 @@ def test_a_file_arrives_whole_whatever_its_size(serve, tmp_path: Path, size: int
     assert sent[-1:] == ([size] if size else [])
 
 
-def test_a_name_that_leads_out_of_the_folder_is_refused(serve, tmp_path: Path):
+def test_a_name_that_leads_out_of_the_folder_is_refused(adb_server, tmp_path: Path):
     def sync(connection: socket.socket) -> None:
         connection.sendall(b"OKAY")
         connection.recv(1024)
@@ -219,12 +151,14 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(serve, tmp_path: Path):
         connection.sendall(b"DONE" + bytes(16))
 
     with pytest.raises(DeviceError, match="a name that is none"):
-        device(serve("only\tdevice\n", {"sync": sync})).pull("/d", tmp_path / "pulled")
+        device(adb_server("only\tdevice\n", {"sync": sync})).pull("/d", tmp_path / "pulled")
     assert not (tmp_path / "evil").exists()
 
 
 @pytest.mark.parametrize(("length", "fits"), [(100_000, True), (100_001, False)])
-def test_a_file_that_does_not_end_is_not_taken(serve, tmp_path: Path, monkeypatch, length: int, fits: bool):
+def test_a_file_that_does_not_end_is_not_taken(
+    adb_server, tmp_path: Path, monkeypatch, length: int, fits: bool
+):
     """The listing says 1 byte; what is sent is counted."""
     monkeypatch.setattr("pocketvlm.devices.adb.PULL_LIMIT_BYTES", 100_000)
 
@@ -240,7 +174,7 @@ def test_a_file_that_does_not_end_is_not_taken(serve, tmp_path: Path, monkeypatc
         with contextlib.suppress(ConnectionResetError):
             connection.recv(1)
 
-    phone = device(serve("only\tdevice\n", {"sync": sync}))
+    phone = device(adb_server("only\tdevice\n", {"sync": sync}))
     if fits:
         phone.pull("/d/file", tmp_path / "pulled/file")
         assert (tmp_path / "pulled/file").stat().st_size == length
@@ -255,8 +189,8 @@ def config(name: str, port: int, serial: str | None) -> dict[str, Any]:
     return {"id": name, "kind": "phone", "transport": {"serial": serial, "server_port": port}}
 
 
-def test_one_phone_by_two_names_is_one_lock(serve):
-    port = serve("1a2b\tdevice\n").port
+def test_one_phone_by_two_names_is_one_lock(adb_server):
+    port = adb_server("1a2b\tdevice\n").port
     named = {lock_name(config(name, port, serial)) for name in ("one", "two") for serial in ("1a2b", None)}
     assert named == {"serial-1a2b"}
     assert lock_name(config("one", port, "3c4d")) == "serial-3c4d"
@@ -275,9 +209,9 @@ def test_what_has_no_serial_is_held_by_its_id():
         ("a\toffline\n", TransientDeviceError, "not ready"),
     ],
 )
-def test_a_phone_that_cannot_be_named_is_not_held(serve, devices, error, words):
+def test_a_phone_that_cannot_be_named_is_not_held(adb_server, devices, error, words):
     with pytest.raises(DeviceError, match=words) as caught:
-        lock_name(config("pixel", serve(devices).port, None))
+        lock_name(config("pixel", adb_server(devices).port, None))
     assert type(caught.value) is error
 
 
@@ -289,9 +223,9 @@ def test_no_server_is_started_behind_ones_back(monkeypatch):
         AdbDevice(device_id="pixel", kind="phone", serial="a", port=port, remote_dir="/d")
 
 
-def test_an_old_server_is_refused(serve):
+def test_an_old_server_is_refused(adb_server):
     with pytest.raises(DeviceError, match="version 39, older than 41"):
-        device(serve("a\tdevice\n", version=39))
+        device(adb_server("a\tdevice\n", version=39))
 
 
 @pytest.mark.parametrize(

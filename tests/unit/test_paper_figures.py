@@ -140,6 +140,9 @@ def test_power_and_temperature_theirs_and_ours(made: PaperStudy) -> None:
     assert found.power is not None
     assert found.power.middle == pytest.approx(by_hand[mine].median())
     assert found.temperature is not None
+    both = measured(stack, [cell, made.cells[1]], made.results, made.study.records)
+    assert both.power == found.power
+    assert both.name.endswith("; 1 more of this stack in the tables")
     # A run whose power was withheld has no peak either.
     runs.loc[(runs["run"] == mine[0]) & (runs["metric"] == "power"), "gate"] = "it was charging"
     made.write_runs(runs)

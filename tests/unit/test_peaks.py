@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
+from pocketvlm.build.program import build_program
 from pocketvlm.build.toolchains import host_target, resolve
 from pocketvlm.config.schema import load_yaml, validate
 from pocketvlm.devices.local import LocalDevice
 from pocketvlm.errors import ConfigError, DeviceError
 from pocketvlm.peaks import measure
-from pocketvlm.peaks.build import PROGRAM, build_peaks
 from pocketvlm.provenance import read_json, sha256_file
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = measure.PROGRAM
 IDENTITY = {"cpus": 2, "memory_bytes": 4 << 30}
 KERNELS = [
     {"kernel": "one stream", "kind": "bandwidth", "best": 2e10, "median": 1.5e10, "passes": 40},
@@ -141,7 +142,8 @@ def test_a_phone_without_quoted_peaks_and_an_emulated_one_have_none() -> None:
 def test_the_benchmark_measures_this_machine(tmp_path: Path) -> None:
     catalogue = load_yaml(ROOT / "config/toolchains.yaml", "toolchains")
     bundle = tmp_path / "peaks"
-    build_peaks(
+    build_program(
+        "peaks",
         sources=sorted((ROOT / "workflow/peaks").glob("*.[ch]")),
         toolchain=resolve(catalogue, host_target()),
         destination=bundle,

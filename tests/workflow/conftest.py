@@ -11,34 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments import cell_text, experiment_text
+
 ROOT = Path(__file__).parents[2]
 
 # The smallest experiment that goes all the way: the small preset on this machine, well under a second a run.
-MICRO = """\
-title: the whole path in seconds, for tests
-repeats: 2
-warmups: 1
-idle_s: 1
-deadline_s: 60
-order_seed: 1
-cells:
-  - device: local
-    framework: llama.cpp
-    version: "0.3.16"
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: Q4_0
-    workload: coffee
-    settings: {threads: 1}
-  - device: local
-    framework: llama.cpp
-    version: "0.3.16"
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: Q8_0
-    workload: other
-    settings: {threads: 1, batch: 512}
-"""
+MICRO = experiment_text(
+    "the whole path in seconds, for tests",
+    cell_text(),
+    cell_text(quantisation="Q8_0", workload="other", settings="{threads: 1, batch: 512}"),
+    warmups=1,
+)
 
 
 class Project:

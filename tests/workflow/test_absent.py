@@ -14,40 +14,21 @@ import yaml
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.emulated.lease import lease
+from tests.adb_server import FakeServer
+from tests.experiments import cell_text, experiment_text
 
-from ..unit.test_devices_adb import FakeServer
 from .conftest import Project
 
 pytestmark = pytest.mark.slow
 
 DONE = "Nothing to be done"
 
-VISIT = """\
-title: a phone that comes and goes
-absent: row
-repeats: 2
-warmups: 0
-idle_s: 1
-deadline_s: 60
-order_seed: 1
-cells:
-  - device: pixel
-    framework: llama.cpp
-    version: "0.3.16"
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: Q4_0
-    workload: coffee
-    settings: {threads: 1}
-  - device: pixel
-    framework: mllm
-    version: unstated
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: Q4_K
-    workload: coffee
-    settings: {}
-"""
+VISIT = experiment_text(
+    "a phone that comes and goes",
+    cell_text(device="pixel"),
+    cell_text(device="pixel", framework="mllm", version="unstated", quantisation="Q4_K", settings="{}"),
+    absent="row",
+)
 
 
 class Cable(FakeServer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,30 +13,15 @@ import pytest
 
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.provenance import sha256_file, write_json
+from tests.adb_server import FakeServer
+from tests.experiments import cell_text, experiment_text
 
-from ..unit.test_devices_adb import FakeServer
 from .conftest import Project
 
 EXPERIMENT = "config/experiments/micro.yaml"
 
 # One cell, one run, and a workload that may not take longer than 3 s.
-STUB = """\
-title: a stand-in for the framework
-repeats: 2
-warmups: 0
-idle_s: 1
-deadline_s: 3
-order_seed: 1
-cells:
-  - device: local
-    framework: llama.cpp
-    version: "0.3.16"
-    backend: cpu
-    model: synthetic-llava-nano
-    quantisation: Q4_0
-    workload: coffee
-    settings: {threads: 1}
-"""
+STUB = experiment_text("a stand-in for the framework", cell_text(), deadline_s=3)
 
 PHONE = """\
 id: pixel
@@ -66,7 +51,7 @@ def last_line(output: str) -> str:
     return output.rstrip().splitlines()[-1]
 
 
-def experiment(old: str, new: str) -> Callable[[Project], None]:
+def mistake(old: str, new: str) -> Callable[[Project], None]:
     return lambda project: project.edit(EXPERIMENT, old, new)
 
 
@@ -85,24 +70,24 @@ FIRST = "    quantisation: Q4_0\n    workload: coffee\n    settings: {threads: 1
 
 MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "unknown key": (
-        experiment("repeats: 2", "repeets: 2"),
+        mistake("repeats: 2", "repeets: 2"),
         ["'repeets'", "micro.yaml", "Did you mean repeats"],
     ),
     "unknown key of a cell": (
-        experiment(FIRST, f"{FIRST}\n    colour: red"),
+        mistake(FIRST, f"{FIRST}\n    colour: red"),
         ["'colour'", "micro.yaml: cells.0"],
     ),
     "unknown setting": (
-        experiment(FIRST, FIRST.replace("threads", "treads")),
+        mistake(FIRST, FIRST.replace("threads", "treads")),
         ["'treads'", "cells.0", "threads"],
     ),
     "wrong type of a setting": (
-        experiment(FIRST, FIRST.replace("threads: 1", "threads: many")),
+        mistake(FIRST, FIRST.replace("threads: 1", "threads: many")),
         ["threads", "'many'", "an integer from 1"],
     ),
-    "missing key": (experiment("deadline_s: 60\n", ""), ["'deadline_s' is missing", "micro.yaml"]),
-    "wrong type": (experiment("repeats: 2", "repeats: two"), ["'two'", "repeats", "measured runs a cell"]),
-    "out of range": (experiment("repeats: 2", "repeats: 0"), ["repeats", "micro.yaml"]),
+    "missing key": (mistake("deadline_s: 60\n", ""), ["'deadline_s' is missing", "micro.yaml"]),
+    "wrong type": (mistake("repeats: 2", "repeats: two"), ["'two'", "repeats", "measured runs a cell"]),
+    "out of range": (mistake("repeats: 2", "repeats: 0"), ["repeats", "micro.yaml"]),
     "unknown device": (
         first("device: local", "device: lokal"),
         ["device 'lokal' is not known", "cells.0", "Did you mean local"],
@@ -112,7 +97,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         ["model 'synthetic-llava-nono' is not known", "cells.0", "Did you mean synthetic-llava-nano"],
     ),
     "unknown quantisation": (
-        experiment(FIRST, FIRST.replace("Q4_0", "Q4_1")),
+        mistake(FIRST, FIRST.replace("Q4_0", "Q4_1")),
         ["'Q4_1'", "cells.0", "Q4_0"],
     ),
     "unknown version": (
@@ -120,7 +105,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         ["version of llama.cpp '0.3.61' is not known", "0.3.16"],
     ),
     "unknown workload": (
-        experiment(FIRST, FIRST.replace("coffee", "coffe")),
+        mistake(FIRST, FIRST.replace("coffee", "coffe")),
         ["workload 'coffe' is not known", "Did you mean coffee"],
     ),
     "missing image": (
@@ -128,15 +113,15 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         ["coffee.png does not exist", "coffee.yaml: image"],
     ),
     "no YAML": (
-        experiment("repeats: 2", "repeats: [2"),
+        mistake("repeats: 2", "repeats: [2"),
         ["no valid YAML", "micro.yaml:"],
     ),
     "a key twice": (
-        experiment("repeats: 2", "repeats: 2\nrepeats: 3"),
+        mistake("repeats: 2", "repeats: 2\nrepeats: 3"),
         ["'repeats' is written twice", "micro.yaml:"],
     ),
     "a cell twice": (
-        experiment(FIRST, FIRST.replace("threads: 1", "threads: [1, 1]")),
+        mistake(FIRST, FIRST.replace("threads: 1", "threads: [1, 1]")),
         ["is listed twice", "cells"],
     ),
 }
@@ -161,19 +146,6 @@ def test_an_unknown_experiment_is_named(project: Project) -> None:
     assert done.returncode != 0
     assert "experiment 'mikro' is not known" in last_line(done.stdout)
     assert "Did you mean micro" in last_line(done.stdout)
-
-
-@pytest.fixture
-def adb_server() -> Iterator[Callable[[str], FakeServer]]:
-    servers: list[FakeServer] = []
-
-    def start(devices: str) -> FakeServer:
-        servers.append(FakeServer(devices))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 @pytest.mark.parametrize(

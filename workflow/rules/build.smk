@@ -4,6 +4,9 @@ results/bundles/<framework>-<version>-<backend>-<target>/
 results/bundles/probe-<target>/
 """
 
+# The library code that shapes every bundle.
+BUILDING = ["build/bundle.py", "build/toolchains.py"]
+
 
 rule build_framework:
     """A framework compiled for a target from its pinned source."""
@@ -20,7 +23,7 @@ rule build_framework:
         recipe=recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,
-        code=code_hash("build"),
+        code=code_hash("build/framework.py", *BUILDING, "provision/archive.py"),
     script:
         "../scripts/build_framework.py"
 
@@ -36,6 +39,6 @@ rule build_probe:
     cache: "omit-software"
     params:
         toolchains=toolchain_of,
-        code=code_hash("build"),
+        code=code_hash("build/program.py", *BUILDING),
     script:
         "../scripts/build_probe.py"

@@ -16,7 +16,7 @@ rule build_peaks:
     cache: "omit-software"
     params:
         toolchains=toolchain_of,
-        code=code_hash("peaks/build.py", "build/bundle.py", "build/toolchains.py"),
+        code=code_hash("build/program.py", *BUILDING),
     script:
         "../scripts/build_peaks.py"
 

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from pocketvlm.build.program import build_program
 from pocketvlm.build.toolchains import resolve
-from pocketvlm.peaks.build import build_peaks
 from pocketvlm.provision import cache
 from pocketvlm.stage import stage
 
 with stage(snakemake):
     destination = Path(snakemake.output[0])
-    build_peaks(
+    build_program(
+        "peaks",
         sources=[Path(path) for path in snakemake.input.sources],
         toolchain=resolve(snakemake.params.toolchains, snakemake.wildcards.target),
         destination=destination,

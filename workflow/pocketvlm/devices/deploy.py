@@ -52,7 +52,7 @@ class _Object:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # in one piece: jobs share it
 
 
 def deploy(

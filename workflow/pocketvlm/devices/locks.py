@@ -27,7 +27,7 @@ _REMIND_SECONDS = 60.0
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # in one piece: jobs share it
 
 
 @contextlib.contextmanager

@@ -13,11 +13,11 @@ from pocketvlm.devices.base import Device, run
 from pocketvlm.devices.deploy import deploy
 from pocketvlm.errors import DeviceError
 from pocketvlm.measure.block import hold
-from pocketvlm.peaks.build import PROGRAM
 from pocketvlm.provenance import read_json, sha256_file
 
 log = logging.getLogger(__name__)
 
+PROGRAM = "bin/peaks"
 SECONDS_A_KERNEL = 1.0
 # The benchmark reads this much of a thread's buffer in a pass (PASS_BYTES of kernels.h).
 PASS_BYTES = 64 << 20

@@ -43,6 +43,15 @@ class Ours:
     power: Span | None
     temperature: Span | None
     missing: tuple[tuple[str, str], ...]
+    others: int = 0
+    """Further cells of the stack, not drawn."""
+
+    @property
+    def name(self) -> str:
+        """What was drawn, and what was not."""
+        assert self.cell is not None
+        more = f"; {self.others} more of this stack in the tables" if self.others else ""
+        return f"{self.cell['stack']}: {ours.cell_text(self.cell)}{more}"
 
 
 def peaks(samples: pd.DataFrame, runs: Sequence[str]) -> list[float]:
@@ -101,7 +110,7 @@ def measured(stack: Stack, cells: Sequence[Cell], results: Results, records: Map
     if temperature is None:
         told = [value.note for _, _, value in results.metrics(seen.cell, "temperature_max") if value.note]
         missing.append(("temperature", told[0] if told else "not recorded"))
-    return Ours(seen.cell, power, temperature, tuple(missing))
+    return Ours(seen.cell, power, temperature, tuple(missing), seen.others)
 
 
 def _published(value: Published | None) -> Span | None:
@@ -172,8 +181,8 @@ def draw_power(
         destinations: `.svg` and `.png` files.
     """
     found = [(stack, measured(stack, mine, results, records)) for stack, mine in ours.by_stack(paper, cells)]
-    shown = [mine.cell for _, mine in found if mine.cell is not None and (mine.power or mine.temperature)]
-    notes = [f"Ours, {cell['stack']}: {ours.cell_text(cell)}" for cell in shown] + _gaps(found)
+    shown = [mine for _, mine in found if mine.cell is not None and (mine.power or mine.temperature)]
+    notes = [f"Ours, {mine.name}" for mine in shown] + _gaps(found)
     said = []
     with style.canvas() as figure:
         grid = figure.subplots(2 if notes else 1, 1, squeeze=False)[:, 0]
@@ -217,7 +226,7 @@ def draw_power(
         style.finish(
             figure,
             title,
-            labels.tags(shown),
+            labels.tags([mine.cell for mine in shown if mine.cell is not None]),
             list(zip(grid, heights, strict=True)),
             subtitle=f"In the layout of {paper.citation}. Ours: the highest sample of a run, median over "
             "runs. Whiskers: the range, of runs or as published",

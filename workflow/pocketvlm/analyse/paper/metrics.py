@@ -107,7 +107,7 @@ def build(
     heads = [f"{device} ({ours.kind_text(mine, short=True)})" for device, mine in devices.items()]
     caption = (
         f"Table 1 in the layout of {paper.citation}: evaluation metrics, how each is measured in this "
-        f"project, and whether {experiment} has it"
+        f"project, and whether the experiment {experiment} has it"
     )
     table = manuscript.Table(
         caption=f"{caption}.",

@@ -1,4 +1,4 @@
-"""The benchmark of peaks compiled for a target, with the instructions of the bundles that it bounds."""
+"""The project's own C programs (the probe, the benchmark of peaks) compiled for a target."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pocketvlm.build import bundle
 from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.provenance import sha256_file, sha256_json
 
-PROGRAM = "bin/peaks"
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
-def build_peaks(*, sources: Sequence[Path], toolchain: Toolchain, destination: Path, build_log: Path) -> None:
-    """Compile the benchmark and write its bundle.
+def build_program(
+    program: str, *, sources: Sequence[Path], toolchain: Toolchain, destination: Path, build_log: Path
+) -> None:
+    """Compile a program and write its bundle.
 
     Args:
+        program: its name; the bundle holds it as `bin/<program>`.
         sources: its .c and .h files.
         toolchain: what compiles for the target.
         destination: the bundle's folder; complete with its manifest, or absent.
@@ -26,8 +28,8 @@ def build_peaks(*, sources: Sequence[Path], toolchain: Toolchain, destination: P
     Raises:
         ProvisionError: it does not compile.
     """
+    # By name: the order of the objects is part of the bytes.
     ordered = sorted(sources, key=lambda path: path.name)
-    link = [*toolchain.link_flags, "-lpthread"]
     destination.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=destination.parent, prefix=".build-") as folder,
@@ -36,31 +38,32 @@ def build_peaks(*, sources: Sequence[Path], toolchain: Toolchain, destination: P
         root = Path(folder).absolute()
         for path in ordered:
             (root / path.name).write_bytes(path.read_bytes())
-        program = made / PROGRAM
-        program.parent.mkdir()
+        (made / "bin").mkdir()
+        compiled = made / "bin" / program
+        command = [
+            *toolchain.cc,
+            *FLAGS,
+            *toolchain.c_flags,
+            f"-ffile-prefix-map={root}=.",
+            *(path.name for path in ordered if path.suffix == ".c"),
+            *("-o", str(compiled.absolute()), *toolchain.link_flags, "-lpthread"),
+        ]
         build_log.unlink(missing_ok=True)
-        bundle.run(
-            [
-                *toolchain.cc,
-                *FLAGS,
-                *toolchain.c_flags,
-                f"-ffile-prefix-map={root}=.",
-                *(path.name for path in ordered if path.suffix == ".c"),
-                *("-o", str(program.absolute()), *link),
-            ],
-            log=build_log,
-            env=bundle.environment(toolchain, root),
-            cwd=root,
-            what="compiling the benchmark of peaks",
-        )
-        program.chmod(0o755)
+        env = bundle.environment(toolchain, root)
+        bundle.run(command, log=build_log, env=env, cwd=root, what=f"compiling {program}")
+        compiled.chmod(0o755)
         bundle.write_manifest(
             made,
             name=destination.name,
             toolchain=toolchain,
-            flags={"c": [*FLAGS, *toolchain.c_flags], "cxx": [], "link": link, "cmake": {}},
+            flags={
+                "c": [*FLAGS, *toolchain.c_flags],
+                "cxx": [],
+                "link": [*toolchain.link_flags, "-lpthread"],
+                "cmake": {},
+            },
             source={
-                "project": "pocketvlm-peaks",
+                "project": f"pocketvlm-{program}",
                 "sha256": sha256_json({path.name: sha256_file(path) for path in ordered}),
             },
         )
