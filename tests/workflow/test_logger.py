@@ -71,7 +71,7 @@ with stage(snakemake) as log:
     for k in range(snakemake.params.runs):
         log.info("run %d of %d", k + 1, snakemake.params.runs)
         time.sleep(0.4)
-    sys.stderr.write("a tool's own words\n")  # in one piece: two jobs share the pipe
+    sys.stderr.write("a tool's own words\\n")  # in one piece: two jobs share the pipe
     if snakemake.params.how == "offline" and snakemake.wildcards.device == "pixel":
         raise TransientDeviceError("the phone does not answer", where="serial 1a2b", do="Plug it in again")
     with open(snakemake.output[0], "w") as stream:
