@@ -94,7 +94,7 @@ def measured(stack: Stack, cells: Sequence[Cell], results: Results, records: Map
     """
     seen = choose(stack, cells, results)
     if seen.cell is None or not seen.run:
-        return Ours(seen.cell, None, None, (("power and temperature", seen.reason),))
+        return Ours(seen.cell, None, None, (("power and temperature", seen.reason),), seen.others)
     missing = []
     with_power = sorted(str(run) for run in _passed(results, seen.cell, "power")["run"])
     values: list[float] = []
