@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provenance import sha256_file, sha256_json, write_json
+from pocketvlm.provision import deb
 from pocketvlm.provision.cache import cache_root
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -114,7 +115,7 @@ def _make(
         root = made / "root"
         root.mkdir(parents=True)
         for file in files:
-            _run(["dpkg-deb", "-x", str(file), str(root)], wanted, 600)
+            deb.unpack(file, root)
         _close(root)
         write_json(
             made / "packages.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tarfile
@@ -41,7 +42,8 @@ def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -
             with tarfile.open(archive, "r:*") as tar:
                 _extract(tar, root, archive, max_bytes)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            # Of the system's own errors one is the archive's: a name that is longer than a disk takes.
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENAMETOOLONG):
                 raise
             raise IntegrityError(
                 f"{archive.name} is damaged: {error}",
@@ -105,12 +107,14 @@ def _extract(tar: tarfile.TarFile, root: Path, archive: Path, max_bytes: int) ->
     if top is None:
         raise refuse(None, "is empty")
     # Links come last, so that nothing is ever written through one.
+    inside = os.path.realpath(root)
     for member, place in links:
         if PurePosixPath(member.linkname).is_absolute() or place.exists() or place.is_symlink():
             raise refuse(member, "links to an absolute path, or comes twice")
+        if os.path.realpath(place.parent) != str(Path(inside, place.parent.relative_to(root))):
+            raise refuse(member, "lies below a link")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(member.linkname)
-    inside = os.path.realpath(root)
     for member, place in links:
         if not os.path.realpath(place).startswith(inside + os.sep):
             raise refuse(member, f"links out of the folder, to {member.linkname!r}")

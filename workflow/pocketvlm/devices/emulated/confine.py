@@ -12,13 +12,36 @@ import tempfile
 from pathlib import Path
 
 from pocketvlm.errors import ProvisionError
-from pocketvlm.provenance import sha256_file, sha256_json
+from pocketvlm.provenance import atomic_file, sha256_file, sha256_json
 from pocketvlm.provision.apt import WITHOUT
 from pocketvlm.provision.cache import cache_root
 
 SOURCE = Path(__file__).with_name("confine.c")
 # The oldest glibc to run with, far older than adbd's own, so that the library asks for nothing newer.
 _GLIBC = "2.28"
+CONFINING = "./.confine.so"
+"""The library as adbd's dynamic linker is told of it, from the phone's folder, in which adbd starts."""
+
+
+def place(root: Path) -> None:
+    """Put the library where adbd finds it as CONFINING.
+
+    Args:
+        root: the phone's folder; no adbd runs there.
+
+    Raises:
+        ProvisionError: as `library`.
+    """
+    with atomic_file(root / CONFINING, "wb") as stream:
+        stream.write(library().read_bytes())
+
+
+def confines(process: int) -> bool:
+    """Whether a process has the library loaded; false when it is gone."""
+    try:
+        return f"/{Path(CONFINING).name}\n" in Path(f"/proc/{process}/maps").read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def library() -> Path:

@@ -18,7 +18,8 @@ from typing import Any
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.adb_server import adb_program
 from pocketvlm.devices.base import substitute
-from pocketvlm.devices.emulated.confine import library
+from pocketvlm.devices.emulated.confine import CONFINING, place
+from pocketvlm.devices.emulated.furnish import environment, furnish
 from pocketvlm.devices.locks import hold
 from pocketvlm.errors import DeviceError, ProvisionError
 from pocketvlm.provision.apt import WITHOUT, tree
@@ -26,23 +27,6 @@ from pocketvlm.provision.cache import cache_root
 
 _START_SECONDS = 90.0
 _END_SECONDS = 10.0
-_MARK = """This folder is the emulated phone of pocketvlm. Its sensors below sys/ are modelled.
-Nothing measured on it is a phone's.
-"""
-# The phone's own properties, as a program of the name that a real phone has.
-_GETPROP = """#!/bin/sh
-# Properties of the emulated phone.
-list() {
-    cat <<'END'
-[ro.build.characteristics]: [emulated]
-[ro.kernel.qemu]: [1]
-[ro.pocketvlm.emulated]: [1]
-[ro.product.manufacturer]: [pocketvlm]
-[ro.product.model]: [emulated phone]
-END
-}
-if [ $# -eq 0 ]; then list; else list | sed -n "s/^\\\\[$1\\\\]: \\\\[\\\\(.*\\\\)\\\\]\\$/\\\\1/p"; fi
-"""
 
 
 @contextlib.contextmanager
@@ -65,7 +49,7 @@ def lease(config: Mapping[str, Any]) -> Iterator[AdbDevice]:
     commands = _programs(settings)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(hold(root.parent / f"{root.name}.lock", f"the emulated phone in {root}"))
-        _furnish(root)
+        furnish(root, rooted=bool(config.get("root", False)))
         address, adbd_port = _free_address()
         server_port = _free_port("127.0.0.1")
         order = {
@@ -80,7 +64,13 @@ def lease(config: Mapping[str, Any]) -> Iterator[AdbDevice]:
             "cores": os.cpu_count() or 1,
             "ambient": settings["ambient_celsius"],
             "charge_mah": settings["battery_mah"],
-            "environment": _environment(root, address, adbd_port),
+            "options": {
+                "rooted": bool(config.get("root", False)),
+                "charger_connected": settings.get("charger_connected", False),
+                "denied": settings.get("denied", False),
+                "gauge": settings.get("gauge", {}),
+            },
+            "environment": environment(root, address, adbd_port),
         }
         serial = stack.enter_context(_supervised(order, lock))
         places = {"root": str(root), "qemu": commands["qemu"]}
@@ -93,12 +83,17 @@ def lease(config: Mapping[str, Any]) -> Iterator[AdbDevice]:
             sysfs_root=substitute(config["sysfs_root"], places),
             exec_prefix=[substitute(word, places) for word in config["exec_prefix"]],
             places=places,
+            stall_seconds=config.get("stall_seconds"),
+            root=bool(config.get("root", False)),
         )
 
 
 @contextlib.contextmanager
 def _supervised(order: Mapping[str, Any], lock: int) -> Iterator[str]:
     """Run the supervisor; it inherits the lock, so that the lock is free only when everything is gone."""
+    # Under a name of its own: the linker takes a space or a colon in the cache's path for the end of a name,
+    # and then goes on without the library.
+    place(Path(order["root"]))
     log = Path(order["root"], "log", "supervisor.log")
     with log.open("wb") as stderr:
         supervisor = subprocess.Popen(
@@ -153,34 +148,9 @@ def _programs(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ProvisionError(f"Debian's packages lack {needed.name}", where=str(needed), do=WITHOUT)
     # Its own dynamic linker and libraries: the system's are older. Given as options, not as variables, none
     # of this is inherited by the commands that run on the phone.
-    command = [linkers[0], "--preload", library(), "--library-path", f"{libraries}:{libraries}/android"]
+    command = [linkers[0], "--preload", CONFINING, "--library-path", f"{libraries}:{libraries}/android"]
     command += [program]
     return {"adbd": [str(word) for word in command], "qemu": str(qemu)}
-
-
-def _furnish(root: Path) -> None:
-    """Make the phone's folder; what is in it from earlier leases stays."""
-    for folder in ("data/local/tmp/pocketvlm", "sys", "bin", "log"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "EMULATED").write_text(_MARK)
-    getprop = root / "bin/getprop"
-    getprop.write_text(_GETPROP)
-    getprop.chmod(0o755)
-    for log in (root / "log").iterdir():
-        log.unlink()
-
-
-def _environment(root: Path, address: str, port: int) -> dict[str, str]:
-    """Return adbd's whole environment, which the commands on the phone inherit: nothing of the user's."""
-    return {
-        "PATH": f"{root}/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(root),
-        "SHELL": "/bin/sh",
-        "TMPDIR": f"{root}/data/local/tmp",
-        "LC_ALL": "C.UTF-8",
-        "ADBD_PORT": str(port),
-        "POCKETVLM_BIND_ADDRESS": address,
-    }
 
 
 def _free_address() -> tuple[str, int]:

@@ -16,8 +16,13 @@ V rising a little slower than f.
 Heat: a lumped RC network, C dT/dt = P + sum of G (Tother - T), five nodes and a fixed ambient.
 
 Battery: open-circuit voltage by charge, a series resistance R; V = OCV - I R and P = V I give
-I = (OCV - sqrt(OCV^2 - 4 R P)) / (2 R). While a lease holds the phone it discharges; between leases it
-charges at a constant current until it is full. It never falls below 1 %, because the model has no shutdown.
+I = (OCV - sqrt(OCV^2 - 4 R P)) / (2 R). While a lease holds the phone it discharges, unless a charger is
+connected: then the charger gives what the phone uses and charges with the rest of what it can give, at most
+at a constant current, until the battery is full. Between leases it charges at that current. It never falls
+below 1 %, because the model has no shutdown.
+
+Switches (`controls`): governors and limits choose the clock; a fixed performance mode holds it below 70 % of
+the highest, as a hot die does; a brighter screen draws more.
 
 GPU: nothing computes on one here. What it shows is a coupling to the CPU load, so that what reads it has
 something to follow: busy cores stand for composition and copies, which saturate as memory bandwidth does.
@@ -35,8 +40,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pocketvlm.devices.emulated.controls import USUAL_BRIGHTNESS, Controls, Policy, choose
+
 NODES = ("cpu", "gpu", "pmic", "skin", "battery")
+USUAL = Controls()
 _LONGEST_STEP = 0.25
+# From this die temperature on, in degC, the clocks are capped.
+_HOT = 85.0
 _FORGOTTEN_AFTER = 6 * 3600.0
 
 
@@ -77,6 +87,8 @@ class Phone:
     charge_full: float = 4500 * 3.6
     resistance: float = 0.085
     charger: float = 1.5
+    charger_watts: float = 10.0
+    charger_loss: float = 0.08
     slow_share: float = 0.25
     screen_watts: float = 0.55
     rest_watts: float = 0.30
@@ -151,6 +163,9 @@ class State:
         gauge: what the battery gauge shows, A (positive = discharging) and V; it means over `gauge_window`.
         gpu: what the GPU shows, busy and total us of the last full window, and its clock in Hz.
         gpu_clock: the clock it runs at, in Hz.
+        gpu_work: seconds of its work for the screen and for the workload, since the phone started.
+        charger: whether a charger charges, or would if the battery were not full.
+        status: of the battery, in the words of sysfs-class-power.
     """
 
     temperatures: Mapping[str, float]
@@ -164,6 +179,9 @@ class State:
     gauge_sum: tuple[float, float] = (0.0, 0.0)
     gpu_sum: tuple[float, float] = (0.0, 0.0)
     gpu_clock: int = 0
+    gpu_work: tuple[float, float] = (0.0, 0.0)
+    charger: bool = False
+    status: str = "Discharging"
 
 
 def fresh(phone: Phone) -> State:
@@ -182,11 +200,13 @@ def start(phone: Phone, temperatures: Mapping[str, float], charge: float) -> Sta
     )
     # The gauges show something from the first moment: one full window of an idle phone.
     return replace(
-        step(phone, state, 0.0, max(phone.gpu_window, phone.gauge_window)), time_in_state=state.time_in_state
+        step(phone, state, 0.0, max(phone.gpu_window, phone.gauge_window)),
+        time_in_state=state.time_in_state,
+        gpu_work=state.gpu_work,
     )
 
 
-def step(phone: Phone, state: State, load: float, seconds: float) -> State:
+def step(phone: Phone, state: State, load: float, seconds: float, controls: Controls = USUAL) -> State:
     """Let time go by.
 
     Args:
@@ -194,11 +214,12 @@ def step(phone: Phone, state: State, load: float, seconds: float) -> State:
         state: how it was.
         load: cores busy on average; more than it has counts as all.
         seconds: how long, >= 0.
+        controls: how its switches stand meanwhile.
     """
     while seconds > _LONGEST_STEP:
-        state = _step(phone, state, load, _LONGEST_STEP)
+        state = _step(phone, state, load, _LONGEST_STEP, controls)
         seconds -= _LONGEST_STEP
-    return _step(phone, state, load, seconds) if seconds > 0 else state
+    return _step(phone, state, load, seconds, controls) if seconds > 0 else state
 
 
 def rest(phone: Phone, state: State, seconds: float) -> State:
@@ -230,12 +251,13 @@ def draw(phone: Phone, charge: float, watts: float) -> tuple[float, float]:
     return amperes, volts - amperes * phone.resistance
 
 
-def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
+def _step(phone: Phone, state: State, load: float, seconds: float, controls: Controls) -> State:
     load = min(max(load, 0.0), float(phone.cores))
     busy = _place(phone, load)
     clocks, cluster_watts = [], []
-    for cluster, cores in zip(phone.clusters, busy, strict=True):
-        clock = _clock(cluster, cores / len(cluster.cpus), state.temperatures["cpu"])
+    capped = state.temperatures["cpu"] >= _HOT or controls.fixed_performance
+    for number, (cluster, cores) in enumerate(zip(phone.clusters, busy, strict=True)):
+        clock = _clock(cluster, cores / len(cluster.cpus), controls.policy(number), capped=capped)
         clocks.append(clock)
         # An idle cluster leaks a little.
         cluster_watts.append(0.02 + cores * cluster.watts * (clock / cluster.clocks[-1]) ** 2.5)
@@ -243,23 +265,27 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
     demand = phone.gpu_screen + phone.gpu_copy * (1 - math.exp(-load / phone.gpu_copy_cores))
     gpu_busy = min(1.0, demand * top / gpu_clock)
     gpu_watts = 0.03 + gpu_busy * phone.gpu_watts * (gpu_clock / top) ** 2
-    used = phone.screen_watts + phone.rest_watts + sum(cluster_watts) + gpu_watts
+    # At the usual brightness it is `screen_watts`; a dark screen still has its electronics.
+    screen_watts = phone.screen_watts * (0.3 + 0.7 * controls.brightness / USUAL_BRIGHTNESS)
+    used = screen_watts + phone.rest_watts + sum(cluster_watts) + gpu_watts
     watts = used * (1 + phone.regulator_loss)
-    amperes, _ = draw(phone, state.charge, watts)
+    given, status = _charger(phone, state.charge, watts) if controls.charging else (0.0, "Discharging")
+    amperes, _ = draw(phone, state.charge, watts - given)
     temperatures = _heat(
         phone,
         state.temperatures,
         {
             "cpu": sum(cluster_watts),
             "gpu": gpu_watts,
-            "pmic": used * phone.regulator_loss,
-            "skin": phone.screen_watts + phone.rest_watts,
+            "pmic": used * phone.regulator_loss + given * phone.charger_loss,
+            "skin": screen_watts + phone.rest_watts,
             "battery": amperes**2 * phone.resistance,
         },
         seconds,
     )
-    charge = max(state.charge - amperes * seconds, 0.01 * phone.charge_full)
-    gauge, gauge_sum = state.gauge, (state.gauge_sum[0] + watts * seconds, state.gauge_sum[1] + seconds)
+    charge = min(max(state.charge - amperes * seconds, 0.01 * phone.charge_full), phone.charge_full)
+    gauge, from_battery = state.gauge, watts - given
+    gauge_sum = (state.gauge_sum[0] + from_battery * seconds, state.gauge_sum[1] + seconds)
     if gauge_sum[1] >= phone.gauge_window - 1e-9:
         gauge, gauge_sum = draw(phone, charge, gauge_sum[0] / gauge_sum[1]), (0.0, 0.0)
     gpu, gpu_sum = state.gpu, (state.gpu_sum[0] + gpu_busy * seconds, state.gpu_sum[1] + seconds)
@@ -281,7 +307,25 @@ def _step(phone: Phone, state: State, load: float, seconds: float) -> State:
         gauge_sum=gauge_sum,
         gpu_sum=gpu_sum,
         gpu_clock=gpu_clock,
+        gpu_work=_gpu_work(phone, state, gpu_busy * seconds, demand),
+        charger=controls.charging,
+        status=status,
     )
+
+
+def _charger(phone: Phone, charge: float, watts: float) -> tuple[float, str]:
+    """Return what a charger gives a phone that uses so much, in W, and the battery's status."""
+    if charge >= phone.charge_full - 1e-9:
+        return min(watts, phone.charger_watts), "Full"
+    volts = open_circuit_volts(charge / phone.charge_full)
+    into_battery = phone.charger * (volts + phone.charger * phone.resistance)
+    return min(phone.charger_watts, watts + into_battery), "Charging"
+
+
+def _gpu_work(phone: Phone, state: State, busy: float, demand: float) -> tuple[float, float]:
+    """Return the GPU's seconds for the screen and for the workload after `busy` seconds for both."""
+    screen = busy * phone.gpu_screen / demand
+    return state.gpu_work[0] + screen, state.gpu_work[1] + busy - screen
 
 
 def _place(phone: Phone, load: float) -> list[float]:
@@ -302,10 +346,9 @@ def _gpu_clock(phone: Phone, clock: int, busy: float) -> int:
     return phone.gpu_clocks[min(max(point, 0), len(phone.gpu_clocks) - 1)]
 
 
-def _clock(cluster: Cluster, utilisation: float, die: float) -> int:
-    allowed = [clock for clock in cluster.clocks if die < 85.0 or clock <= 0.7 * cluster.clocks[-1]]
-    wanted = 1.25 * utilisation * cluster.clocks[-1]
-    return next((clock for clock in allowed if clock >= wanted), allowed[-1])
+def _clock(cluster: Cluster, utilisation: float, policy: Policy, *, capped: bool) -> int:
+    top = cluster.clocks[-1]
+    return choose(policy, cluster.clocks, 1.25 * utilisation * top, 0.7 * top if capped else top)
 
 
 def _heat(

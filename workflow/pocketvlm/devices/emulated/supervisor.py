@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm.devices.emulated import load
+from pocketvlm.devices.emulated.confine import confines
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _START_SECONDS = 20.0
@@ -39,7 +40,8 @@ class Supervisor:
 
     Args:
         order: `root`, `adb`, `adbd` (command as a list), `environment` of adbd, `address`, `adbd_port`,
-            `server_port`, `server_home`, `python`, `cores`, `ambient`, `charge_mah`.
+            `server_port`, `server_home`, `python`, and the writer's `cores`, `ambient`, `charge_mah`,
+            `options`.
     """
 
     def __init__(self, order: Mapping[str, Any]) -> None:
@@ -129,12 +131,16 @@ class Supervisor:
 
     def _start_adbd(self) -> None:
         order = self._order
-        self._launch("adbd", order["adbd"], order["environment"], signal.SIGKILL)
+        child = self._launch("adbd", order["adbd"], order["environment"], signal.SIGKILL)
         self._wait_for_socket("adbd", order["address"], order["adbd_port"])
+        # The linker only warns of a library that it does not load; adbd would then listen on every address.
+        if not confines(child.pid):
+            child.kill()
+            raise StartError("adbd runs without the library that confines it to loopback, and was ended")
 
     def _start_writer(self) -> None:
         order = self._order
-        arguments = {name: order[name] for name in ("root", "cores", "ambient", "charge_mah")}
+        arguments = {name: order[name] for name in ("root", "cores", "ambient", "charge_mah", "options")}
         arguments |= {"parent": os.getpid(), "without": [self._children["adb-server"].pid]}
         command = [order["python"], "-P", "-m", "pocketvlm.devices.emulated.writer", json.dumps(arguments)]
         # It is asked, not killed, so that it saves the phone's state when this process dies.

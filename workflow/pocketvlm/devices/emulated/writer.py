@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.devices.emulated import load, model, sysfs
+from pocketvlm.devices.emulated import frames, hal, load, model, sysfs
+from pocketvlm.devices.emulated.switches import Switches
 from pocketvlm.provenance import write_json
 
 PERIOD_SECONDS = 0.1
@@ -54,7 +55,27 @@ class SensorFiles:
         else:
             descriptor = known[0]
         os.pwrite(descriptor, content, 0)
+        if known is not None and not known[1]:
+            os.ftruncate(descriptor, width)
         self._open[path] = (descriptor, content)
+
+    def read(self, path: str) -> str:
+        """Return the first line of a file that was written here before, whoever wrote to it since."""
+        line, *_ = os.pread(self._open[path][0], 256, 0).decode(errors="replace").splitlines() or [""]
+        return line.strip()
+
+    def forget(self, path: str) -> None:
+        """Write a file anew at its next `write`, because somebody else has written to it."""
+        self._open[path] = (self._open[path][0], b"")
+
+    def leave(self, path: str, *, empty: bool) -> None:
+        """Do not write a file that an earlier phone in this folder had: empty it, or remove it."""
+        target = self._root / path
+        if empty:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"")
+        else:
+            target.unlink(missing_ok=True)
 
 
 def main(arguments: Mapping[str, Any]) -> None:
@@ -62,7 +83,8 @@ def main(arguments: Mapping[str, Any]) -> None:
 
     Args:
         arguments: `root` (the phone's folder), `parent` (whose descendants are the load), `without` (process
-            ids that are not the phone's), `cores`, `ambient` in degC, `charge_mah`.
+            ids that are not the phone's), `cores`, `ambient` in degC, `charge_mah`, `options` (`rooted`,
+            `charger_connected`, `denied`, `gauge`, as the device's file has them).
     """
     root = Path(arguments["root"])
     parent = int(arguments["parent"])
@@ -89,6 +111,24 @@ def main(arguments: Mapping[str, Any]) -> None:
     files = SensorFiles(root)
     for path, text in sysfs.constant(phone, state).items():
         files.write(path, len(text.encode()) + 1, text)
+    options = arguments["options"]
+    shown = shown_by(options)
+    denied = frozenset(sysfs.denied(phone, state) if shown.denied else ())
+    for path in denied:
+        files.leave(path, empty=True)
+    if not shown.denied:
+        # Nothing writes it: only a phone that denies it has it, and this folder may have been one's.
+        files.leave(sysfs.NPU, empty=False)
+    if not shown.counter:
+        files.leave(sysfs.COUNTER, empty=False)
+    switches = Switches(
+        root,
+        files,
+        {cluster.cpus[0]: cluster.clocks for cluster in phone.clusters},
+        rooted=options["rooted"],
+        charger=options["charger_connected"],
+    )
+    drawn = frames.begin(switches.foreground(), time.monotonic_ns())
 
     spent = load.cpu_seconds(parent, without)
     before = saved_last = time.monotonic()
@@ -96,8 +136,11 @@ def main(arguments: Mapping[str, Any]) -> None:
     looked = 0.0
     tree: dict[int, str | None] = {}
     while not stopping and os.getppid() == parent:
-        for path, (width, text) in sysfs.changing(phone, state).items():
-            files.write(path, width, text)
+        changing = sysfs.changing(phone, state, shown)
+        changing |= hal.files(phone, state, counter=shown.counter) | {"data/hal/frames": frames.text(drawn)}
+        for path, (width, text) in changing.items():
+            if path not in denied:
+                files.write(path, width, text)
         if not told:
             print("ready", flush=True)
             told = True
@@ -109,7 +152,10 @@ def main(arguments: Mapping[str, Any]) -> None:
         # A process that ended between two looks takes its time along for a moment: no negative load.
         rate = max(total - spent, 0.0) / elapsed if elapsed > 0 else 0.0
         busy += (rate - busy) * min(1.0, elapsed / _SMOOTHING_SECONDS)
-        state = model.step(phone, state, busy, elapsed)
+        state = model.step(phone, state, busy, elapsed, switches.look())
+        if (activity := switches.foreground()) != drawn.activity:
+            drawn = frames.begin(activity, time.monotonic_ns())
+        drawn = frames.advance(drawn, time.monotonic_ns(), busy / phone.cores)
         spent, before = total, now
         if now - looked >= _LOOK_SECONDS:
             tree = known_below(parent, tree)
@@ -120,6 +166,14 @@ def main(arguments: Mapping[str, Any]) -> None:
     write_json(record, model.to_json(state, time.time()))
     if os.getppid() != parent:
         end_orphans(tree)
+
+
+def shown_by(options: Mapping[str, Any]) -> sysfs.Shown:
+    """Return how the phone shows its sensors, from `denied` and `gauge` of its file."""
+    gauge = options["gauge"]
+    scale = 1e3 if gauge.get("current_unit") == "mA" else 1e6
+    sign = 1 if gauge.get("current_sign") == "discharging_positive" else -1
+    return sysfs.Shown(sign * scale, gauge.get("charge_counter", True), options["denied"])
 
 
 def known_below(parent: int, before: dict[int, str | None]) -> dict[int, str | None]:
