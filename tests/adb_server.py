@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -13,14 +14,19 @@ Service = Callable[[socket.socket], None]
 class FakeServer:
     """An adb server on loopback; `services` has a function for each service that takes the socket over."""
 
-    def __init__(self, devices: str, services: dict[str, Service] | None = None, version: int = 41) -> None:
+    def __init__(
+        self, devices: str, services: dict[str, Service] | None = None, version: int = 41, port: int = 0
+    ) -> None:
         self.devices, self.services, self.version = devices, services or {}, version
         self.asked: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        # A thread that waits in accept would keep the port.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class PocketvlmError(Exception):
     """An error with a cause and a next step.
@@ -42,3 +44,24 @@ class TransientDeviceError(DeviceError):
 
 class WorkloadError(PocketvlmError):
     """The workload crashed, hung, or printed nothing usable."""
+
+
+# What a file system of this machine says, and no socket.
+_OF_THE_DISK = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "has no more room for this user",
+    errno.EFBIG: "takes no larger file",
+    errno.EROFS: "cannot be written to",
+    errno.EIO: "has an input/output error",
+}
+
+
+def of_the_disk(error: BaseException) -> PocketvlmError | None:
+    """Return what a failed write to this machine's disk means for a person; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _OF_THE_DISK:
+        return None
+    return PocketvlmError(
+        f"this machine's disk {_OF_THE_DISK[error.errno]}: {error.strerror}",
+        where=None if error.filename is None else str(error.filename),
+        do="Free space there, or mend the disk, and start again: finished runs are kept",
+    )

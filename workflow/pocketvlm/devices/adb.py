@@ -16,16 +16,19 @@ from typing import Any
 
 from adbutils import AdbConnection  # type: ignore[import-untyped]
 
-from pocketvlm.devices import adb_server
 from pocketvlm.devices.adb_server import Client, choose_serial, errors, start_server
-from pocketvlm.devices.base import PULL_LIMIT_BYTES, Process, Progress, Result, parse_free_space, run
+from pocketvlm.devices.base import PULL_LIMIT_BYTES, Calls, Process, Progress, Result, parse_free_space, run
+from pocketvlm.devices.root import Root
 from pocketvlm.devices.sync import SyncRefusedError, SyncSession
 from pocketvlm.errors import DeviceError, TransientDeviceError
 
 # After the last byte of a large file the device may first have to write its cache to flash.
 _FLUSH_SECONDS = 300.0
 _OUTPUT_LIMIT = 64 << 20
+# How often in the time after which a device counts as stopped it is asked for a sign of life.
+_BEATS = 3
 _STDOUT, _STDERR, _EXIT = 1, 2, 3
+_FOLDERS = re.compile(r"(?<![^\s'\"=])/(?:[^\s/'\"]+/)+")
 
 
 class AdbProcess:
@@ -37,14 +40,18 @@ class AdbProcess:
     def __init__(self, device: AdbDevice, argv: Sequence[str]) -> None:
         self._device = device
         self.command = shlex.join(argv)
+        # For messages: a person knows a program by its name, and paths of objects are long.
+        self.label = _FOLDERS.sub("", self.command)[:100]
+        # While it is being found out how to be root, nothing runs as root.
+        self._of_root = device.root_known and argv[0] == "su"
         self._status: int | None = None
         self._error: DeviceError | None = None
         self._output = {_STDOUT: bytearray(), _STDERR: bytearray()}
         self._ended = threading.Event()
         # The shell says its process id and then becomes the command, so that the command can be ended: adb
         # itself does not end a command whose connection is closed.
-        with errors(device.id, device.serial, f"`{self.command[:100]}`"):
-            self._connection = device.open(f"shell,v2,raw:echo $$; exec {self.command}")
+        with errors(device.id, device.serial, f"`{self.label}`"):
+            self._connection = device.open(f"shell,v2,raw:{_telling(argv)}")
             try:
                 self._socket: socket.socket = self._connection.conn
                 first = bytearray()
@@ -54,9 +61,10 @@ class AdbProcess:
                         first += data
                     else:
                         self._take(kind, data)
-                number, _, rest = bytes(first).partition(b"\n")
-                self._output[_STDOUT] += rest
-                self.pid = int(number)
+                number, newline, rest = bytes(first).partition(b"\n")
+                # A `su` that refuses ends without a number; there is nothing to end then.
+                self.pid = int(number) if newline and number.isdigit() else 0
+                self._output[_STDOUT] += rest if self.pid else bytes(first)
                 # From here on it may say nothing for as long as it runs.
                 self._socket.settimeout(None)
             except BaseException:
@@ -72,9 +80,21 @@ class AdbProcess:
         return self._status
 
     def wait(self, timeout: float | None = None) -> Result:
-        """Wait until it ends; TimeoutError when it does not in time."""
-        if not self._ended.wait(timeout):
-            raise TimeoutError
+        """Wait until it ends; TimeoutError when it does not in time.
+
+        A workload may say nothing for minutes. Meanwhile the device is asked for a sign of life now and then,
+        so that one that has stopped is noticed long before the deadline.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        beat = self._device.stall_seconds / _BEATS
+        while not self._ended.wait(beat if end is None else min(beat, max(0.0, end - time.monotonic()))):
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError
+            try:
+                self._device.check_alive(f"`{self.label}`")
+            except DeviceError:
+                if not self._ended.is_set():
+                    raise
         status = self.poll()
         assert status is not None
         stdout, stderr = (bytes(self._output[kind]).decode(errors="replace") for kind in (_STDOUT, _STDERR))
@@ -84,7 +104,7 @@ class AdbProcess:
         """Send SIGTERM to the command."""
         if not self._ended.is_set():
             # The shell's own kill: a small Debian has no other.
-            self._device.shell(["sh", "-c", f"kill -TERM {self.pid}"], 10)
+            self._device.shell(self._by_its_user(f"kill -TERM {self.pid}"), 10)
 
     def kill(self) -> None:
         """Kill the command and its process group; adbd gives each command a session of its own."""
@@ -95,7 +115,12 @@ class AdbProcess:
         """Return the command that kills this one."""
         # dash and mksh do not take the same spelling for a process group.
         group = f"kill -s KILL -- -{self.pid} || kill -KILL -{self.pid}"
-        return ["sh", "-c", f"{{ {group}; kill -KILL {self.pid}; }} 2>/dev/null; true"]
+        return self._by_its_user(f"{{ {group}; kill -KILL {self.pid}; }} 2>/dev/null; true")
+
+    def _by_its_user(self, script: str) -> list[str]:
+        """Return the command for a script that may end this one: what is root's, only root may end."""
+        argv = ["sh", "-c", script]
+        return self._device.as_root(argv) if self._of_root else argv
 
     def close(self) -> None:
         """Let go of the connection, whatever the command does."""
@@ -116,7 +141,7 @@ class AdbProcess:
 
     def _read(self) -> None:
         try:
-            with errors(self._device.id, self._device.serial, f"`{self.command[:100]}`"):
+            with errors(self._device.id, self._device.serial, f"`{self.label}`"):
                 while not self._ended.is_set():
                     self._take(*self._packet())
         except DeviceError as error:
@@ -126,7 +151,20 @@ class AdbProcess:
             self._connection.conn.close()
 
 
-class AdbDevice:
+def _telling(argv: Sequence[str]) -> str:
+    """Return the text for the phone's shell that runs a command and first tells its process id.
+
+    What `su` starts is another process than `su` itself, often no child of it: it tells its own.
+    """
+    argv = list(argv)
+    if argv[0] == "su" and argv[1:2] == ["-c"] and len(argv) == 3:
+        return "exec " + shlex.join(["su", "-c", f"echo $$; exec {argv[2]}"])
+    if argv[0] == "su" and len(argv) > 2:
+        return "exec " + shlex.join([*argv[:2], "sh", "-c", f"echo $$; exec {shlex.join(argv[2:])}"])
+    return f"echo $$; exec {shlex.join(argv)}"
+
+
+class AdbDevice(Calls):
     """A phone over adb, real or emulated (see `Device`); `server_port` is that of its adb server here."""
 
     def __init__(
@@ -140,11 +178,14 @@ class AdbDevice:
         sysfs_root: str = "",
         exec_prefix: Sequence[str] = (),
         places: Mapping[str, str] | None = None,
+        stall_seconds: float | None = None,
+        root: bool = False,
     ) -> None:
+        super().__init__()
         self.id = device_id
         self.kind = kind
         self.server_port = port
-        self._client = Client(host="127.0.0.1", port=port, socket_timeout=adb_server.STALL_SECONDS)
+        self._client = Client(port, stall_seconds)
         with errors(device_id, serial, "the first question"):
             version = self._client.server_version()
         if version < 41:
@@ -161,6 +202,8 @@ class AdbDevice:
             "remote_dir": remote_dir,
             **(places or {}),
         }
+        self.root = root
+        self._root = Root(self)
         with errors(device_id, self.serial, "the question for its features"):
             connection = self._client.make_connection()
             try:
@@ -180,6 +223,7 @@ class AdbDevice:
 
         Raises what adbutils and sockets raise.
         """
+        self.count_call()
         connection = self._client.make_connection()
         try:
             connection.send_command(f"host:tport:serial:{self.serial}")
@@ -188,13 +232,33 @@ class AdbDevice:
             # adbutils' send_command may send a part only of a long command.
             data = service.encode()
             if len(data) > 0xFFFF:
-                raise ValueError(f"a command of {len(data)} bytes is longer than adb's 65535")
+                raise DeviceError(
+                    f"a command of {len(data)} bytes is longer than the 65535 that adb takes",
+                    do="Shorten the workload's prompt",
+                )
             connection.conn.sendall(f"{len(data):04x}".encode() + data)
             connection.check_okay()
         except BaseException:
             connection.conn.close()
             raise
         return connection
+
+    @property
+    def stall_seconds(self) -> float:
+        """How long the device may answer nothing."""
+        return float(self._client.stall_seconds)
+
+    def check_alive(self, doing: str) -> None:
+        """Ask the device's adbd for a sign of life, which starts no process there.
+
+        Args:
+            doing: what is under way, for the message.
+
+        Raises:
+            TransientDeviceError: it does not answer.
+        """
+        with self._sync(doing) as session:
+            session.mode("/")
 
     @contextlib.contextmanager
     def _sync(self, doing: str) -> Iterator[SyncSession]:
@@ -250,6 +314,19 @@ class AdbDevice:
         """Start a command once and return while it runs."""
         return AdbProcess(self, argv)
 
+    @property
+    def root_known(self) -> bool:
+        """Whether a command has been run as root here, so that it is known how."""
+        return self._root.way is not None
+
+    def as_root(self, argv: Sequence[str]) -> list[str]:
+        """Return the command that runs `argv` as root, through the `su` that the phone has."""
+        return self._root.command(argv)
+
+    def root_shell(self, argv: Sequence[str], timeout: float) -> Result:
+        """Run a command as root once and wait for it."""
+        return self._root.shell(argv, timeout)
+
     def properties(self) -> dict[str, str]:
         """Return the properties that `getprop` prints, empty where the device has none."""
         result = self.shell(["sh", "-c", "command -v getprop >/dev/null || exit 0; getprop"], 30)
@@ -289,8 +366,7 @@ def serial_of(config: Mapping[str, Any]) -> str:
         return str(transport["serial"])
     port = int(transport["server_port"])
     start_server(port)
-    client = Client(host="127.0.0.1", port=port, socket_timeout=adb_server.STALL_SECONDS)
-    return choose_serial(client, None, config["id"])
+    return choose_serial(Client(port, config.get("stall_seconds")), None, config["id"])
 
 
 def connect(config: Mapping[str, Any]) -> AdbDevice:
@@ -310,4 +386,6 @@ def connect(config: Mapping[str, Any]) -> AdbDevice:
         remote_dir=config["remote_dir"],
         sysfs_root=config["sysfs_root"],
         exec_prefix=config["exec_prefix"],
+        stall_seconds=config.get("stall_seconds"),
+        root=config.get("root", False),
     )

@@ -17,13 +17,19 @@ from adbutils.errors import AdbConnectionError  # type: ignore[import-untyped]
 
 from pocketvlm.devices.base import too_large
 from pocketvlm.devices.sync import SyncRefusedError, TooLargeError
-from pocketvlm.errors import DeviceError, TransientDeviceError
+from pocketvlm.errors import DeviceError, TransientDeviceError, of_the_disk
 
-# A device that answers nothing for so long is stopped, not slow: a shell round trip takes milliseconds.
+# A device that answers nothing for so long is stopped, not slow: a shell round trip takes milliseconds. A
+# device's file may say another time (`stall_seconds`).
 STALL_SECONDS = 30.0
 # The server itself answers at once; one that was just started needs a moment to find what is plugged in.
 _SERVER_SECONDS = 5.0
 _SEARCH_SECONDS = 2.0
+# Variables by which adb is sent to another server or told another address.
+_ELSEWHERE = frozenset({"ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ADB_MDNS_AUTO_CONNECT"})
+# adbutils' words for an end of the stream where bytes or an answer should come: nothing to tell a person.
+_CLOSED = re.compile(r"Expected \d+ bytes, got|Unknown data: b''")
+_TWINS = "several devices with this serial"
 
 
 class _Connection(AdbConnection):  # type: ignore[misc]
@@ -35,9 +41,20 @@ class _Connection(AdbConnection):  # type: ignore[misc]
 
 
 class Client(AdbClient):  # type: ignore[misc]
+    """A client of the adb server on a port of this machine.
+
+    Args:
+        port: the server's.
+        stall_seconds: how long to wait for an answer.
+    """
+
+    def __init__(self, port: int, stall_seconds: float | None = None) -> None:
+        self.stall_seconds = STALL_SECONDS if stall_seconds is None else stall_seconds
+        super().__init__(host="127.0.0.1", port=port, socket_timeout=self.stall_seconds)
+
     def make_connection(self, timeout: float | None = None) -> AdbConnection:
         connection = _Connection(self.host, self.port)
-        connection.conn.settimeout(timeout or STALL_SECONDS)
+        connection.conn.settimeout(timeout or self.stall_seconds)
         return connection
 
 
@@ -57,7 +74,10 @@ def start_server(port: int) -> bool:
     """
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return False
-    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0"}
+    # The user's own variables could have it listen elsewhere, or look for another server than this one.
+    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    # Without multicast DNS, whose socket (UDP 5353) is open to the network.
+    environment |= {"ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0"}
     done = subprocess.run(
         [adb_program(), "start-server"],
         env=environment,
@@ -68,7 +88,7 @@ def start_server(port: int) -> bool:
     )
     if done.returncode != 0:
         raise DeviceError(
-            f"the adb server does not start on port {port}: {done.stderr.strip()[-300:]}",
+            f"the adb server does not start on port {port}: {' '.join(done.stderr.split())[-300:]}",
             do="Run `adb start-server` by hand to see why",
         )
     return True
@@ -86,7 +106,7 @@ def not_connected(port: int, serial: str | None) -> str | None:
     which = f"no phone with serial {serial}" if serial is not None else "no phone"
     try:
         started = start_server(port)
-        client = Client(host="127.0.0.1", port=port, socket_timeout=_SERVER_SECONDS)
+        client = Client(port, _SERVER_SECONDS)
         found: dict[str, str] = {}
         end = time.monotonic() + (_SEARCH_SECONDS if started else 0.0)
         while True:
@@ -108,7 +128,10 @@ def not_connected(port: int, serial: str | None) -> str | None:
 
 
 def _known(client: AdbClient, timeout: float | None = None) -> dict[str, str]:
-    """Return the state of each device by serial; adbutils' own list cuts a state of several words."""
+    """Return the state of each device by serial, `_TWINS` where several have it.
+
+    adbutils' own list cuts a state of several words.
+    """
     connection = client.make_connection(timeout)
     try:
         connection.send_command("host:devices")
@@ -116,7 +139,11 @@ def _known(client: AdbClient, timeout: float | None = None) -> dict[str, str]:
         lines = connection.read_string_block().splitlines()
     finally:
         connection.conn.close()
-    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+    found: dict[str, str] = {}
+    for serial, state in (line.split("\t", 1) for line in lines if "\t" in line):
+        # Serials are not always the maker's: cheap phones and rewritten ones share a few.
+        found[serial] = _TWINS if serial in found else state
+    return found
 
 
 def choose_serial(client: AdbClient, wanted: str | None, device_id: str) -> str:
@@ -165,6 +192,11 @@ def _refusal(message: str, device_id: str, serial: str | None) -> DeviceError:
             f"{which} has not authorised this machine",
             do="Unlock the phone and confirm 'Allow USB debugging' on its screen",
         )
+    if _TWINS in text:
+        return DeviceError(
+            f"several connected devices have the serial of {which}",
+            do="Unplug all but the one that is meant: adb cannot tell them apart",
+        )
     if "no permissions" in text:
         return DeviceError(
             f"this user may not open the USB device of {which}",
@@ -207,11 +239,15 @@ def errors(device_id: str, serial: str | None, doing: str = "a call") -> Iterato
             f"no adb server answers for {which}: {error}",
             do="Start again; the workflow starts its server anew",
         ) from error
-    except AdbError as error:
-        raise _refusal(str(error), device_id, serial) from error
-    except (OSError, EOFError, ValueError) as error:
+    except (AdbError, OSError, EOFError, ValueError) as error:
+        closed = _CLOSED.match(str(error))
+        if isinstance(error, AdbError) and not closed:
+            raise _refusal(str(error), device_id, serial) from error
+        if of_the_disk(error):
+            raise  # a file on this machine, and no connection
+        how = "it was closed" if closed else error
         raise TransientDeviceError(
-            f"the connection to {which} was lost during {doing}: {error}", do=again
+            f"the connection to {which} was lost during {doing}: {how}", do=again
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,19 @@ class Process(Protocol):
         """End it and its process group at once."""
 
 
+class Calls:
+    """Counts what a device is asked for: `device.calls`. Several threads may ask at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.calls = 0
+
+    def count_call(self) -> None:
+        """One more."""
+        with self._lock:
+            self.calls += 1
+
+
 class Device(Protocol):
     """Something that runs a workload.
 
@@ -74,7 +88,9 @@ class Device(Protocol):
         remote_dir: absolute folder on the device where everything of pocketvlm lives.
         sysfs_root: folder on the device that holds `sys`; empty for the device's own root.
         exec_prefix: words before the command of every program compiled for the device's target.
+        calls: how many times it has been asked for something, by all threads.
         places: what `{name}` stands for in sensor paths and prefixes of its identity.
+        root: whether its file says `root: true`, so that commands may run as root there.
     """
 
     id: str
@@ -83,7 +99,9 @@ class Device(Protocol):
     remote_dir: str
     sysfs_root: str
     exec_prefix: tuple[str, ...]
+    calls: int
     places: Mapping[str, str]
+    root: bool
 
     def push(self, local: Path, remote: str, mode: int = 0o644, *, progress: Progress | None = None) -> None:
         """Copy a file to the device; its folder is made. What breaks off may leave a part under this name.
@@ -122,6 +140,17 @@ class Device(Protocol):
 
     def spawn(self, argv: Sequence[str]) -> Process:
         """Start a command exactly once and return while it runs. Same errors as `shell`."""
+
+    def as_root(self, argv: Sequence[str]) -> list[str]:
+        """Return the command that runs `argv` as root: `argv` itself where commands are root's already.
+
+        Raises:
+            DeviceError: its file does not say `root: true`, or the device gives root to nobody.
+            TransientDeviceError: its `su` does not answer in time, as while it asks the person at the phone.
+        """
+
+    def root_shell(self, argv: Sequence[str], timeout: float) -> Result:
+        """Run a command as root, once, and say so in the log. Errors of `as_root` and `shell`."""
 
     def properties(self) -> dict[str, str]:
         """Return the device's own properties (`getprop`), empty where it has none."""

@@ -149,6 +149,25 @@ def _lacking(device: Device, objects: Sequence[_Object]) -> list[_Object]:
     return lacking
 
 
+def changed(device: Device, placed: Collection[str]) -> list[str]:
+    """Return the names of deployed files that are not any more as they were when they were found right.
+
+    It compares what the file system tells and reads no file, so that it costs one call.
+
+    Args:
+        device: the device.
+        placed: paths on the device, as `deploy` returns them.
+    """
+    found: list[str] = []
+    for remote in sorted(set(placed)):
+        folder, _, name = remote.rpartition("/")
+        found.append(
+            f'[ "$({_STAT} {shlex.quote(remote)} 2>/dev/null)" = '
+            f'"$(cat {shlex.quote(f"{folder}/.{name}.verified")} 2>/dev/null)" ] || echo {shlex.quote(name)}'
+        )
+    return run(device, ["sh", "-c", "\n".join([*found, "true"])], 60).split()
+
+
 def _check_space(device: Device, lacking: Sequence[_Object], remote_dir: str) -> None:
     run(device, ["mkdir", "-p", remote_dir], 30)
     need, have = sum(wanted.size for wanted in lacking) + _RESERVE_BYTES, device.free_space(remote_dir)

@@ -8,15 +8,17 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from pocketvlm.devices.base import (
     PULL_LIMIT_BYTES,
+    Calls,
     Process,
     Progress,
     Result,
@@ -24,6 +26,8 @@ from pocketvlm.devices.base import (
     run,
     too_large,
 )
+from pocketvlm.devices.folder import MARK, MARK_TEXT
+from pocketvlm.devices.root import not_allowed
 from pocketvlm.errors import DeviceError, TransientDeviceError
 
 _COPY_BYTES = 8 << 20
@@ -99,7 +103,7 @@ class LocalProcess:
             os.killpg(self._child.pid, signal.SIGKILL)
 
 
-class LocalDevice:
+class LocalDevice(Calls):
     """This machine (see `Device`).
 
     Commands get a fixed environment, as on a phone: programs read variables (llama.cpp every `LLAMA_ARG_…`),
@@ -107,6 +111,7 @@ class LocalDevice:
     """
 
     def __init__(self, device_id: str, remote_dir: Path) -> None:
+        super().__init__()
         self.id = device_id
         self.kind = "local"
         self.serial: str | None = None
@@ -114,9 +119,16 @@ class LocalDevice:
         self.sysfs_root = ""
         self.exec_prefix: tuple[str, ...] = ()
         self.places: Mapping[str, str] = {"sysfs_root": "", "remote_dir": self.remote_dir}
+        self.root = False
         home, temporary = Path(self.remote_dir, "home"), Path(self.remote_dir, "tmp")
-        for folder in (home, temporary):
-            folder.mkdir(parents=True, exist_ok=True)
+        mark = Path(self.remote_dir, MARK)
+        if not mark.parent.is_dir() or not any(mark.parent.iterdir()):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text(MARK_TEXT)
+        # A folder that others filled is left as it is; `folder.claim` refuses it.
+        if mark.is_file():
+            for folder in (home, temporary):
+                folder.mkdir(exist_ok=True)
         self._environment = {
             "PATH": _PATH,
             "HOME": str(home),
@@ -126,6 +138,7 @@ class LocalDevice:
 
     def push(self, local: Path, remote: str, mode: int = 0o644, *, progress: Progress | None = None) -> None:
         """Copy a file into the device's folder, sharing blocks where the file system can."""
+        self.count_call()
         target = Path(remote)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,10 +150,17 @@ class LocalDevice:
 
     def pull(self, remote: str, local: Path) -> None:
         """Copy a file or a folder out of the device's folder."""
+        self.count_call()
         source = Path(remote)
         try:
             if source.is_dir():
-                shutil.copytree(source, local, dirs_exist_ok=True, copy_function=_copy_out)
+                shutil.copytree(
+                    source,
+                    local,
+                    dirs_exist_ok=True,
+                    copy_function=_copy_out,
+                    ignore=_neither_file_nor_folder,
+                )
                 return
             local.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=local.parent, prefix=f".{local.name}.")
@@ -157,6 +177,7 @@ class LocalDevice:
 
     def shell(self, argv: Sequence[str], timeout: float) -> Result:
         """Run a command once and wait for it."""
+        self.count_call()
         process = LocalProcess(argv, Path(self.remote_dir), self._environment)
         try:
             return process.wait(timeout)
@@ -171,7 +192,16 @@ class LocalDevice:
 
     def spawn(self, argv: Sequence[str]) -> Process:
         """Start a command once and return while it runs."""
+        self.count_call()
         return LocalProcess(argv, Path(self.remote_dir), self._environment)
+
+    def as_root(self, argv: Sequence[str]) -> NoReturn:
+        """Refuse: nothing of the project becomes root on the machine that it runs on."""
+        raise not_allowed(self.id, argv)
+
+    def root_shell(self, argv: Sequence[str], timeout: float) -> NoReturn:
+        """Refuse, as `as_root`."""
+        raise not_allowed(self.id, argv)
 
     def properties(self) -> dict[str, str]:
         """This machine has no Android properties."""
@@ -216,6 +246,12 @@ def _copy(source: int, sink: int, progress: Progress | None) -> None:
         sent += count
         if progress is not None:
             progress(sent)
+
+
+def _neither_file_nor_folder(folder: str, names: list[str]) -> set[str]:
+    """Return what else a folder holds: links and pipes of a workload are left out, as adb leaves them out."""
+    modes = {name: Path(folder, name).lstat().st_mode for name in names}
+    return {name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))}
 
 
 def _copy_out(source: str, target: str) -> None:
