@@ -17,6 +17,7 @@ from pocketvlm.provenance import canonical_json
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/devices/local.yaml").read_text())
 KGSL = "/sys/class/kgsl/kgsl-3d0"
+CALIBRATED = {"current_scale": -1e-6, "told": None}
 
 
 def find_in(**files: str | None) -> dict[str, dict[str, object]]:
@@ -76,7 +77,7 @@ def test_this_machine_is_identified_and_its_sensor_list_is_one(tmp_path):
 
 
 def test_a_phones_files_become_sensors_below_its_root(phone, tmp_path):
-    identity = identify(phone, CONFIG)
+    identity = identify(phone, CONFIG, CALIBRATED)
     sensors = {sensor["name"]: sensor for sensor in identity["sensors"]}
     assert sensors["thermal.cpu-1-0"]["path"] == "{sysfs_root}/sys/class/thermal/thermal_zone0/temp"
     assert sensors["thermal.cpu-1-0.2"]["path"] == "{sysfs_root}/sys/class/thermal/thermal_zone2/temp"
@@ -91,9 +92,22 @@ def test_a_phones_files_become_sensors_below_its_root(phone, tmp_path):
     assert missing["voltage", "battery"].endswith("voltage_now is not there")
     assert "gpu_frequency" in {quantity for quantity, _ in missing}
     assert str(tmp_path) not in canonical_json(identity)
-    phone_config = {**CONFIG, "battery": {"current_scale": 1e-3}}
-    again = {sensor["name"]: sensor for sensor in identify(phone, phone_config)["sensors"]}
+    calibration = {"current_scale": 1e-3, "told": None}
+    again = {sensor["name"]: sensor for sensor in identify(phone, CONFIG, calibration)["sensors"]}
     assert again["battery.current"]["scale"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("calibration", "reason"),
+    [
+        (None, "uncalibrated: nobody has looked what it means"),
+        ({"current_scale": None, "told": "no step under load"}, "uncalibrated: no step under load"),
+    ],
+)
+def test_a_current_whose_meaning_is_not_known_is_missing_and_nothing_is_assumed(phone, calibration, reason):
+    identity = identify(phone, CONFIG, calibration)
+    assert not [sensor for sensor in identity["sensors"] if sensor["quantity"] == "current"]
+    assert {"quantity": "current", "component": "battery", "reason": reason} in identity["missing"]
 
 
 def test_another_temperature_is_the_same_identity(phone):
@@ -134,7 +148,7 @@ def laptop(phone: LocalDevice, files: dict[str, str]) -> dict[str, dict[str, obj
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content + "\n")
-    identity = identify(phone, CONFIG)
+    identity = identify(phone, CONFIG, CALIBRATED)
     return {sensor["name"]: sensor for sensor in identity["sensors"]} | {
         f"missing {lack['quantity']} {lack['component']}": lack for lack in identity["missing"]
     }

@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pocketvlm.devices import battery, calibrate
+from pocketvlm.devices.accelerators import GPU_WORK
 from pocketvlm.devices.base import Device, run
-from pocketvlm.devices.sensors import Found, find
+from pocketvlm.devices.found import Found
+from pocketvlm.devices.root import privileged
+from pocketvlm.devices.sensors import find
 from pocketvlm.errors import DeviceError
 
-# By the ABI (sysfs-class-power) current_now is in uA and negative while the battery discharges.
-_CURRENT_SCALE = -1e-6
+_CLOCK_PERIOD_MS = 500
 _NOTICE = (
     "emulated: arm64 code under qemu-user on this machine, behind a real adbd, with modelled sensors; "
     "no number here is a phone's"
@@ -36,7 +39,21 @@ show() {
         fi
     done
 }
+# One line for each line of a table that begins with a word of its own: `R<tab>path#word<tab>1`.
+words() {
+    file=$1 pattern=$2
+    [ -e "$file" ] || return 0
+    found=$(sed -n "s/^ *\($pattern\) .*/\1/p" "$file" 2>/dev/null)
+    if [ -n "$found" ]; then
+        for word in $found; do printf 'R\t%s#%s\t1\n' "${file#"$root"}" "$word"; done
+    else
+        printf 'D\t%s\n' "${file#"$root"}"
+    fi
+}
 show "$root"/sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq
+for policy in "$root"/sys/devices/system/cpu/cpufreq/policy*; do
+    words "$policy"/stats/time_in_state '[0-9][0-9]*'
+done
 show "$root"/sys/class/thermal/thermal_zone*/type "$root"/sys/class/thermal/thermal_zone*/temp
 # `battery` by its name too: a phone may let the shell read below a folder that it does not let it list.
 for supply in "$root"/sys/class/power_supply/battery "$root"/sys/class/power_supply/*; do
@@ -48,6 +65,8 @@ for supply in "$root"/sys/class/power_supply/battery "$root"/sys/class/power_sup
     show "$supply"/charge_counter "$supply"/charge_now "$supply"/energy_now
 done
 show "$root"/sys/class/kgsl/kgsl-3d0/gpu_busy_percentage "$root"/sys/class/kgsl/kgsl-3d0/gpuclk
+show "$root"/sys/class/kgsl/kgsl-3d0/gpubusy "$root"/sys/class/devfreq/*/load
+show "$root"/sys/kernel/ged/hal/gpu_utilization "$root"/sys/kernel/gpu/gpu_busy
 show "$root"/sys/class/kgsl/kgsl-3d0/devfreq/cur_freq "$root"/sys/class/kgsl/kgsl-3d0/gpu_model
 show "$root"/sys/class/misc/mali0/device/utilization "$root"/sys/class/misc/mali0/device/devfreq/*/cur_freq
 show "$root"/sys/module/ged/parameters/gpu_loading "$root"/sys/class/devfreq/*/cur_freq
@@ -56,6 +75,12 @@ show "$root"/sys/class/powercap/intel-rapl*/max_energy_range_uj
 if [ -e /dev/sysmon_subsystem_stats ]; then
     if [ -r /dev/sysmon_subsystem_stats ]; then printf 'R\t/dev/sysmon_subsystem_stats\tioctl\n'
     else printf 'D\t/dev/sysmon_subsystem_stats\n'; fi
+fi
+words "$root"/sys/kernel/debug/sysmon_subsystem_stats/master_cdsp_stats Average
+show "$root"/sys/kernel/dsp_stats/cdsp/*
+if command -v dumpsys >/dev/null; then
+    table=$(dumpsys gpu --gpuwork 2>/dev/null | grep '^gpu_id uid total_active_duration_ns' | head -n 1)
+    printf 'V\tgpu_work\t%s\n' "$table"
 fi
 printf 'V\tcores\t%s\n' "$(cat /sys/devices/system/cpu/present 2>/dev/null)"
 sed -n 's/^\(cpu[0-9]*\) .*/R\t\/proc\/stat#\1\t1/p' /proc/stat 2>/dev/null
@@ -71,45 +96,35 @@ printf 'V\thardware\t%s\n' "$(sed -n 's/^Hardware[^:]*: *//p' /proc/cpuinfo 2>/d
 """
 
 
-def identify(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
+def identify(
+    device: Device, config: Mapping[str, Any], calibration: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what a device is and which sensors are used on it: the content of identity.json.
 
     Args:
         device: the device.
         config: its file of `config/devices`.
+        calibration: the content of calibration.json, whose scale the battery's current gets; without it
+            that sensor is left out, for its unit and sign are never assumed.
 
     Raises:
         DeviceError: its answer is not what such a device answers.
     """
-    printed = run(device, ["sh", "-c", _SCRIPT, "sh", device.sysfs_root], 60)
-    files, values = parse(printed)
-    # A core that is switched off for the moment has no line in /proc/stat, and is a core of the device.
-    files |= {f"/proc/stat#cpu{core}": "1" for core in expand(values.get("cores", ""))}
-    cores = sorted(path for path in files if re.fullmatch(r"/proc/stat#cpu\d+", path))
-    if not cores or "kernel" not in values:
-        raise DeviceError(
-            f"{device.id} does not answer as a Linux system with /proc: {printed[:200]!r}",
-            do="Check what runs there; only Linux and Android devices can be measured",
-        )
+    found, values = _look(device, calibration)
+    cores = _cores(found.files)
     properties = device.properties()
     soc = _soc(properties, values)
     if "soc" in config and not (soc or "").startswith(config["soc"]):
-        found = f"{_model(properties, values)} with {soc or 'a chip that it does not name'}"
+        named = f"{_model(properties, values)} with {soc or 'a chip that it does not name'}"
         raise DeviceError(
-            f"{device.id} should have the chip {config['soc']}; what answers is {found}",
+            f"{device.id} should have the chip {config['soc']}; what answers is {named}",
             where=f"config/devices/{device.id}.yaml: soc",
             do="Write the serial of the phone that is meant to transport.serial, or describe this one in a "
             "file of its own",
         )
-    battery = config.get("battery", {})
-    shown = Found(
-        files=files,
-        page_bytes=int(values.get("page") or 4096),
-        ticks=int(values.get("ticks") or 100),
-        current_scale=float(battery.get("current_scale", _CURRENT_SCALE)),
-    )
-    sensors = find(shown)
+    sensors = find(found)
     used_groups = dict.fromkeys(sensor["group"] for sensor in sensors.used)
+    periods = {"clock": _CLOCK_PERIOD_MS, **config["periods_ms"]}
     return {
         "format": 1,
         "id": device.id,
@@ -120,15 +135,58 @@ def identify(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
         "kernel": values["kernel"],
         "cpus": len(cores),
         "memory_bytes": int(values.get("memory") or 0) * 1024,
-        "page_bytes": shown.page_bytes,
-        "ticks_per_second": shown.ticks,
+        "page_bytes": found.page_bytes,
+        "ticks_per_second": found.ticks,
         "target": config["target"],
         "exec_prefix": list(config["exec_prefix"]),
+        # Only where it is so, so that identities and keys of other devices stay as they were.
+        **({"root": True} if device.root else {}),
         "notice": _NOTICE if device.kind == "emulated" else None,
-        "groups": {group: {"period_ms": config["periods_ms"][group]} for group in used_groups},
+        "groups": {group: {"period_ms": periods[group]} for group in used_groups},
         "sensors": sensors.used,
         "missing": sensors.missing,
+        # Only where there is such a source: other identities stay what they were.
+        **({"snapshots": {"gpu_work": GPU_WORK.split()}} if found.gpu_work else {}),
     }
+
+
+def calibration_of(device: Device, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Find out what the battery's current means: the content of calibration.json.
+
+    A device without such a battery is asked once and left alone; any other is kept busy for some seconds.
+    Raises what `identify` and `calibrate.calibrate` raise.
+    """
+    found, _ = _look(device, None)
+    return calibrate.calibrate(
+        device, config, battery.measured(found), battery.counter(found), len(_cores(found.files))
+    )
+
+
+def _look(device: Device, calibration: Mapping[str, Any] | None) -> tuple[Found, dict[str, str]]:
+    """Return the files that a device shows, and what else it says of itself."""
+    printed = run(device, privileged(device, ["sh", "-c", _SCRIPT, "sh", device.sysfs_root]), 60)
+    files, values = parse(printed)
+    # A core that is switched off for the moment has no line in /proc/stat, and is a core of the device.
+    files |= {f"/proc/stat#cpu{core}": "1" for core in expand(values.get("cores", ""))}
+    if not _cores(files) or "kernel" not in values:
+        raise DeviceError(
+            f"{device.id} does not answer as a Linux system with /proc: {printed[:200]!r}",
+            do="Check what runs there; only Linux and Android devices can be measured",
+        )
+    # In words without numbers, for an identity is the same at every look.
+    told = calibration or {"current_scale": None, "told": "nobody has looked what it means"}
+    return Found(
+        files=files,
+        page_bytes=int(values.get("page") or 4096),
+        ticks=int(values.get("ticks") or 100),
+        current_scale=told["current_scale"],
+        uncalibrated=str(told["told"]),
+        gpu_work="gpu_work" in values,
+    ), values
+
+
+def _cores(files: Mapping[str, str | None]) -> list[str]:
+    return [path for path in files if re.fullmatch(r"/proc/stat#cpu\d+", path)]
 
 
 # What says which device it is. The sensors do not: zones of parts that sleep (a modem's) come and go.
@@ -195,13 +253,16 @@ def _model(properties: Mapping[str, str], values: Mapping[str, str]) -> str:
 
 def _soc(properties: Mapping[str, str], values: Mapping[str, str]) -> str | None:
     named = ("ro.soc.model", "ro.hardware.chipname", "ro.board.platform")
+    if properties.get("ro.pocketvlm.emulated") == "1":
+        # It names no chip of a phone's: what computes is this machine's processor.
+        return values.get("hardware")
     found = next((properties[name] for name in named if properties.get(name)), None)
     return found or values.get("hardware")
 
 
 def _os(device: Device, properties: Mapping[str, str], values: Mapping[str, str]) -> str:
     release = properties.get("ro.build.version.release")
-    if release:
+    if release and properties.get("ro.pocketvlm.emulated") != "1":
         return f"Android {release} ({properties.get('ro.build.fingerprint', 'no fingerprint')})"
     found = values.get("os", "Linux")
     return f"none; the commands of {found}" if device.kind == "emulated" else found
