@@ -24,7 +24,8 @@ def test_files_of_a_run(any_prober: Prober) -> None:
     record = recording.record
     assert list(record) == [
         "format", "version", "clock", "start_us", "end_us", "exited", "status", "signal", "deadline_hit",
-        "probe_cpu_us", "stdout_bytes", "stderr_bytes", "truncated", "groups", "sensors",
+        "probe_cpu_us", "stdout_bytes", "stderr_bytes", "truncated", "monotonic_offset_us",
+        "groups", "sensors",
     ]  # fmt: skip
     assert (record["format"], record["clock"]) == (1, "boottime")
     assert 200_000 <= record["end_us"] - record["start_us"] < 1_000_000

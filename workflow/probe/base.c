@@ -7,10 +7,24 @@
 #include <string.h>
 #include <time.h>
 
-int64_t now_us(void) {
+static int64_t clock_us(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_BOOTTIME, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t now_us(void) { return clock_us(CLOCK_BOOTTIME); }
+
+int64_t monotonic_offset_us(void) {
+    int64_t shortest = INT64_MAX, offset = 0;
+    /* Of some tries the one that took least time: none of the two clocks was asked much later than the other. */
+    for (int i = 0; i < 5; i++) {
+        int64_t before = clock_us(CLOCK_MONOTONIC), at = clock_us(CLOCK_BOOTTIME), after = clock_us(CLOCK_MONOTONIC);
+        if (after - before >= shortest) continue;
+        shortest = after - before;
+        offset = at - before - shortest / 2;
+    }
+    return offset;
 }
 
 void sleep_until_us(int64_t when) {

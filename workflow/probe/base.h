@@ -6,13 +6,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROBE_VERSION "1.0.0"
+#define PROBE_VERSION "1.1.0"
 
 /* Exit codes of the probe itself; what the workload did is in probe.json. */
 enum { EXIT_RECORDED = 0, EXIT_USAGE = 2, EXIT_IO = 3 };
 
 /* Return CLOCK_BOOTTIME in microseconds: the one clock of everything that is recorded. */
 int64_t now_us(void);
+
+/* Return CLOCK_BOOTTIME less CLOCK_MONOTONIC in microseconds: how long the device has been suspended since it was started. */
+int64_t monotonic_offset_us(void);
 
 /* Sleep until an absolute time of that clock; returns early when a signal arrives. */
 void sleep_until_us(int64_t when);

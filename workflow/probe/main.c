@@ -9,7 +9,8 @@
 static const char usage[] =
     "probe " PROBE_VERSION " - records what a workload prints and what the device measures meanwhile\n"
     "\n"
-    "  probe run --sensors FILE --out DIR [--deadline SECONDS] [--max-output BYTES] [--wake-us N] -- COMMAND...\n"
+    "  probe run --sensors FILE --out DIR [--deadline SECONDS] [--max-output BYTES] [--wake-us N]\n"
+    "            [--threads-ms N] -- COMMAND...\n"
     "  probe sensors [--root PREFIX]\n"
     "  probe --version\n"
     "\n"
@@ -18,6 +19,7 @@ static const char usage[] =
     "  --deadline SECONDS  end the command after that long\n"
     "  --max-output BYTES  end the command after so much output (default 67108864)\n"
     "  --wake-us N         the responsiveness thread's period (default 16667, 0 for none)\n"
+    "  --threads-ms N      how often to look where the command's threads may run (default 0: never)\n"
     "  --root PREFIX       put before paths of /sys and /dev\n";
 
 static int misused(const char *what, const char *which) {
@@ -63,6 +65,10 @@ static int run_command(int count, char **arguments) {
             if (!whole(value, 0, 60000000, &number) || (number != 0 && number < 100))
                 return misused("--wake-us must be 0, or 100 to 60000000 microseconds, not ", value);
             options.wake_us = (int64_t)number;
+        } else if (strcmp(option, "--threads-ms") == 0) {
+            if (!whole(value, 0, 3600000, &number) || (number != 0 && number < 10))
+                return misused("--threads-ms must be 0, or 10 to 3600000 milliseconds, not ", value);
+            options.threads_us = (int64_t)number * 1000;
         } else {
             return misused("no such option: ", option);
         }

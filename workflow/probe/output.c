@@ -171,3 +171,14 @@ void event_deadline(struct events *events, int64_t t_us) {
     static const char rest[] = "\"event\":\"deadline\"}\n";
     add(events, t_us, rest, sizeof rest - 1);
 }
+
+void event_thread(struct events *events, int64_t t_us, long tid, const char *name, size_t name_length, const char *allowed,
+                  size_t allowed_length) {
+    char rest[JSON_ESCAPED_MAX(THREAD_NAME_MAX) + JSON_ESCAPED_MAX(THREAD_LIST_MAX) + 96];
+    int size = snprintf(rest, 64, "\"event\":\"thread\",\"tid\":%ld,\"name\":\"", tid);
+    char *end = json_escape(rest + size, name, name_length < THREAD_NAME_MAX ? name_length : THREAD_NAME_MAX);
+    memcpy(end, "\",\"allowed\":\"", 13);
+    end = json_escape(end + 13, allowed, allowed_length <= THREAD_LIST_MAX ? allowed_length : 0);
+    memcpy(end, "\"}\n", 3);
+    add(events, t_us, rest, (size_t)(end + 3 - rest));
+}

@@ -57,6 +57,11 @@ void event_text(struct events *events, int64_t t_us, const char *sensor, const c
 void event_unreadable(struct events *events, int64_t t_us, const char *sensor, int error);
 void event_reopened(struct events *events, int64_t t_us, const char *sensor);
 void event_signal(struct events *events, int64_t t_us, int signal);
+/* `name` and `allowed` as the kernel prints them; a list longer than THREAD_LIST_MAX is left empty, for a part says nothing. */
+#define THREAD_NAME_MAX 64
+#define THREAD_LIST_MAX 512
+void event_thread(struct events *events, int64_t t_us, long tid, const char *name, size_t name_length, const char *allowed,
+                  size_t allowed_length);
 void event_deadline(struct events *events, int64_t t_us);
 
 #endif

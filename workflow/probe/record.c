@@ -24,7 +24,8 @@ static void put_group(FILE *file, const struct sampler *sampler, bool first) {
             histogram_absolute_percentile(errors, 99));
 }
 
-static void put_record(FILE *file, const struct run_result *result, const struct sampler *samplers, size_t count) {
+static void put_record(FILE *file, const struct run_result *result, const struct thread_watch *threads,
+                       const struct sampler *samplers, size_t count) {
     fprintf(file, "{\"format\":1,\"version\":\"" PROBE_VERSION "\",\"clock\":\"boottime\",\n");
     fprintf(file, " \"start_us\":%" PRId64 ",\"end_us\":%" PRId64 ",", result->start_us, result->end_us);
     if (result->exited)
@@ -34,6 +35,13 @@ static void put_record(FILE *file, const struct run_result *result, const struct
     fprintf(file, "\"deadline_hit\":%s,\n", result->deadline_hit ? "true" : "false");
     fprintf(file, " \"probe_cpu_us\":%" PRId64 ",\"stdout_bytes\":%" PRIu64 ",\"stderr_bytes\":%" PRIu64 ",\"truncated\":%s,\n",
             result->probe_cpu_us, result->output_bytes, result->error_bytes, result->truncated ? "true" : "false");
+    fprintf(file, " \"monotonic_offset_us\":%" PRId64 ",\n", result->monotonic_offset_us);
+    if (threads->period_us)
+        fprintf(file,
+                " \"threads\":{\"period_ms\":%" PRId64 ",\"looks\":%" PRIu64 ",\"told\":%" PRIu64 ",\"omitted\":%" PRIu64
+                ",\"descendants\":%s,\"cpu_us\":%" PRId64 "},\n",
+                threads->period_us / 1000, threads->looks, threads->told, threads->omitted, threads->descend ? "true" : "false",
+                threads->cpu_us);
     fputs(" \"groups\":{", file);
     for (size_t i = 0; i < count; i++) put_group(file, &samplers[i], i == 0);
     fputs("},\n \"sensors\":{", file);
@@ -49,7 +57,8 @@ static void put_record(FILE *file, const struct run_result *result, const struct
     fputs("}}\n", file);
 }
 
-bool write_record(int folder, const struct run_result *result, const struct sampler *samplers, size_t count) {
+bool write_record(int folder, const struct run_result *result, const struct thread_watch *threads, const struct sampler *samplers,
+                  size_t count) {
     int fd = openat(folder, ASIDE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
     if (!file) {
@@ -57,7 +66,7 @@ bool write_record(int folder, const struct run_result *result, const struct samp
         return false;
     }
     errno = 0;
-    put_record(file, result, samplers, count);
+    put_record(file, result, threads, samplers, count);
     bool good = fflush(file) == 0 && !ferror(file) && fsync(fd) == 0;
     int error = errno;
     if (fclose(file) != 0 && good) good = false, error = errno;

@@ -50,6 +50,7 @@ struct recording {
     struct events events;
     struct stream streams[2];
     struct wake wake;
+    struct thread_watch threads;
     struct sampler *samplers;
     size_t sampler_count;
     struct run_result result;
@@ -174,6 +175,7 @@ static void follow(struct recording *recording) {
                 close(recording->workload.started);
                 recording->workload.started = -1;
                 schedule_program_started();
+                threads_program_started(&recording->threads);
             }
             if (polled[0].revents) handle_notices(recording);
         }
@@ -211,6 +213,7 @@ static void end_run(struct recording *recording) {
     events_release(&recording->events);
     schedule_finish(SAMPLE_WAIT_US);
     wake_stop(&recording->wake);
+    threads_stop(&recording->threads);
     workload_forget(&recording->workload);
 }
 
@@ -224,6 +227,7 @@ static bool open_outputs(struct recording *recording, struct sensor_list *list, 
     recording->sampler_count = list->group_count;
     recording->samplers = allocate(list->group_count, sizeof *recording->samplers);
     recording->chunk = allocate(CHUNK_MAX, 1);
+    threads_open(&recording->threads, recording->options->threads_us, &recording->events);
     return good;
 }
 
@@ -233,7 +237,8 @@ static int start_threads(struct recording *recording, struct sensor_list *list, 
         if (!sampler_open(&recording->samplers[i], &list->groups[i], &recording->events, folder, recording->workload.pid))
             return 0;
     int error = schedule_start(recording->samplers, recording->sampler_count, SAMPLE_WAIT_US, notify_other);
-    return error ? error : wake_start(&recording->wake);
+    if (!error) error = wake_start(&recording->wake);
+    return error ? error : threads_start(&recording->threads, recording->workload.pid);
 }
 
 static void close_outputs(struct recording *recording) {
@@ -285,6 +290,7 @@ int run(const struct run_options *options) {
     if (output_failure(&name)) return fail_io(options->out);
 
     recording.cpu_at_start_us = cpu_us();
+    recording.result.monotonic_offset_us = monotonic_offset_us();
     recording.result.start_us = now_us();
     event_start(&recording.events, recording.result.start_us, recording.workload.pid);
     workload_release(&recording.workload);
@@ -292,6 +298,6 @@ int run(const struct run_options *options) {
     end_run(&recording);
     close_outputs(&recording);
     if (output_failure(&name)) return fail_io(options->out);
-    if (!write_record(folder, &recording.result, recording.samplers, recording.sampler_count)) return fail_io(options->out);
+    if (!write_record(folder, &recording.result, &recording.threads, recording.samplers, recording.sampler_count)) return fail_io(options->out);
     return EXIT_RECORDED;
 }
