@@ -1,0 +1,1 @@
+"""What the runs of a soak give: a row a run, what a device keeps up, and everything over one time axis."""
