@@ -8,6 +8,7 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/files.smk"
 
 
 # What fetches, builds and measures; an archive that somebody sent needs nothing of it.
@@ -28,6 +29,14 @@ else:
 
 include: "workflow/rules/parse.smk"
 include: "workflow/rules/judge.smk"
+
+
+# Its tables follow from parsing and judging, its runs from a device: an archive has none of them.
+if RECEIVED is None:
+
+    include: "workflow/rules/soak.smk"
+
+
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/ledger.smk"
 include: "workflow/rules/figures.smk"
@@ -47,6 +56,7 @@ rule all:
         paper_files(),
         audit_files(),
         export_files(),
+        soak_files(),
         report_page(),
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from pocketvlm.errors import ConfigError, PocketvlmError
+from pocketvlm.errors import ConfigError, PocketvlmError, of_the_disk
 from pocketvlm.provenance import read_json, write_json
 
 RESULTS = "results"
@@ -121,6 +121,8 @@ def stage(snakemake: Any, results: str | os.PathLike[str] = RESULTS) -> Iterator
             raise
         except Exception as error:
             logger.debug("%s", _story(error))
+            if disk := of_the_disk(error):
+                _fail(job, error, what=disk.what, where=disk.where, do=disk.do)
             _fail(
                 job,
                 error,
@@ -287,6 +289,15 @@ class _ToLog(logging.FileHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         return clean(super().format(record), LONG, lines=True)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Let a line be lost where the disk takes none: a trace of it would hide the job's own sentence."""
+        if of_the_disk(sys.exception() or ValueError()) is None:
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextlib.contextmanager

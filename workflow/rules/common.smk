@@ -2,16 +2,18 @@
 
 import os
 import re
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from pocketvlm import stage
-from pocketvlm.config import study
+from pocketvlm.config import soaking, study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
 from pocketvlm.peaks.measure import is_measured, quoted_from
 from pocketvlm.measure import absence
+from pocketvlm.measure.state.left import give_back_left
 from pocketvlm.provision import cache
 from pocketvlm.share import configured
 from pocketvlm.share.pack import SHAPING
@@ -42,8 +44,11 @@ PUBLISHED_AUDIT = {
     "audit": "results/paper/tables/audit.csv",
     "battery_life": "results/paper/tables/published_battery_life.csv",
 }
+SOAK = soaking.wanted(STUDY.experiment)
 WORKDIR = ExitStack()
 DEVICES = sorted({cell.device for cell in STUDY.cells})
+# The devices that `inspect` looks at.
+INSPECTED = [config["device"]] if "device" in config else DEVICES
 CELLS = {cell.id: cell for cell in STUDY.cells}
 AVAILABLE = {name: cell for name, cell in CELLS.items() if cell.unavailable is None}
 # Devices of which nothing is known: they were never there, or no cell needs them.
@@ -62,6 +67,8 @@ OUTPUT_CACHE = Path(os.environ.setdefault("SNAKEMAKE_OUTPUT_CACHE", str(CACHE)))
 os.environ.setdefault("MPLCONFIGDIR", str(cache.cache_root() / "matplotlib"))
 if workflow.is_main_process:
     cache.prepare(OUTPUT_CACHE, Path("results"))
+    # Before anything else of any experiment, and with -n, too: a phone must not wait for its settings.
+    give_back_left(report=lambda line: print(line, file=sys.stderr))
 
 
 def one_of(names):
@@ -83,7 +90,7 @@ wildcard_constraints:
     model=one_of(STUDY.models),
     role="model|mmproj",
     quantisation="[A-Z0-9_]+",
-    device=one_of(DEVICES),
+    device=one_of({*DEVICES, *INSPECTED}),
     cell=one_of(CELLS),
 
 
@@ -225,6 +232,8 @@ def block_of(device):
                 for name in ("repeats", "warmups", "idle_s", "deadline_s", "order_seed")
             },
             "state": dict(STUDY.experiment.get("state", {})),
+            "responsiveness": dict(STUDY.experiment.get("responsiveness", {})),
+            "heat": dict(STUDY.experiment.get("heat", {})),
         },
         "cells": [
             {
@@ -251,6 +260,10 @@ def device_config(wildcards):
     return STUDY.devices[wildcards.device]
 
 
+def probe_of(wildcards):
+    return f"results/bundles/probe-{device_config(wildcards)['target']}"
+
+
 def all_cores(wildcards):
     return workflow.cores
 
@@ -258,130 +271,3 @@ def all_cores(wildcards):
 def device_threads(wildcards):
     """All cores when the device's cores are this machine's, so that no other job disturbs the runs."""
     return workflow.cores if device_config(wildcards)["host_cores"] else 1
-
-
-def each_device(pattern):
-    return expand(pattern, device=DEVICES)
-
-
-def cell_files(wildcards):
-    """Where the records of a cell are: those of its device."""
-    device = CELLS[wildcards.cell].device
-    return {
-        "samples": f"{EXPERIMENT}/records/{device}/samples.parquet",
-        "phases": f"{EXPERIMENT}/records/{device}/phases.parquet",
-        "identity": identity_path(device),
-    }
-
-
-def archive_path():
-    return f"{EXPERIMENT}/{STUDY.name}.pocketvlm.tar.gz"
-
-
-def origin_path():
-    """In the folder of what was received: who packed it, with what."""
-    return f"{ROOT}/origin.json"
-
-
-def origin_files():
-    """Who measured it, where that was somebody else."""
-    return [origin_path()] if RECEIVED else []
-
-
-def export_files():
-    """Tables for a manuscript, and a trace of each measured run."""
-    return [*tables("cells.md", "cells.tex"), *each_device(f"{EXPERIMENT}/traces/{{device}}")]
-
-
-def everything(wildcards):
-    """What the target `all` asks for."""
-    return rules.all.input
-
-
-def tables(*names):
-    return [f"{EXPERIMENT}/tables/{name}" for name in names]
-
-
-def figures():
-    names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in AVAILABLE]]
-    return expand(f"{EXPERIMENT}/figures/{{name}}.{{ending}}", name=names, ending=["svg", "png"])
-
-
-def paper_values():
-    """The published values that the experiment's numbers stand beside; nothing without a paper."""
-    paper = STUDY.experiment.get("paper")
-    return str(STUDY.paths["papers"] / f"{paper}.yaml") if paper else []
-
-
-def paper_files():
-    """The paper's tables and figures in its own layout."""
-    if "paper" not in STUDY.experiment:
-        return []
-    names = expand("paper_table{number}.{ending}", number=[1, 2, 3], ending=["csv", "md", "tex"])
-    drawn = expand("paper_figure{number}.{ending}", number=[1, 2, 3, 4], ending=["svg", "png"])
-    return [*tables(*names), *[f"{EXPERIMENT}/figures/{name}" for name in drawn]]
-
-
-def measured_devices():
-    """The devices that have a cell which can be measured."""
-    return [name for name in DEVICES if any(cell.unavailable is None for cell in STUDY.cells_of(name))]
-
-
-def audited_paper():
-    """The published values that the audit computes against each other, whatever the experiment."""
-    return str(STUDY.paths["papers"] / f"{STUDY.analysis['audit']['paper']}.yaml")
-
-
-def audit_files():
-    """Published values and our own tables by one measure, and the hours on a battery that follow from each."""
-    return [*PUBLISHED_AUDIT.values(), *tables("battery_life.csv", "self_audit.csv")]
-
-
-def peak_files(wildcards):
-    """What the peaks of a device come from: the benchmark where they are measured, else a quoted value's file."""
-    device = STUDY.devices[wildcards.device]
-    if is_measured(device):
-        return {
-            "bundle": f"results/bundles/peaks-{device['target']}",
-            "identity": f"results/devices/{device['id']}/identity.json",
-        }
-    return {"paper": [str(path) for path in quoted_from(device, STUDY.paths["papers"])]}
-
-
-def made_of_device(device):
-    """What the bounds of a device's cells are computed from: weights records and settings."""
-    return {
-        cell.id: {
-            "weights": {
-                role: f"{path.removesuffix('.gguf')}.json" for role, path in weights_files(cell).items()
-            },
-            "settings": dict(cell.settings),
-        }
-        for cell in cells_to_measure(device)
-    }
-
-
-def made_of(wildcards):
-    return made_of_device(wildcards.device)
-
-
-def weights_records(wildcards):
-    return sorted({path for parts in made_of(wildcards).values() for path in parts["weights"].values()})
-
-
-def ledger_settings():
-    """What the ledger takes from the configuration."""
-    return {
-        "shapes": {name: entry["shape"] for name, entry in STUDY.models.items() if "shape" in entry},
-        "bootstrap": STUDY.analysis["bootstrap"],
-        "tolerance_percent": STUDY.analysis["ledger"]["tolerance_percent"],
-    }
-
-
-def ledger_files():
-    """Published values, ours, others' and the physical bounds."""
-    return tables("ledger.csv")
-
-
-def report_page():
-    return f"{EXPERIMENT}/report/index.html"

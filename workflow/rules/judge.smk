@@ -3,6 +3,15 @@
 results/<experiment>/judged/<device>.parquet
 """
 
+# The library code that decides what is withheld.
+JUDGING = [
+    *[
+        f"analyse/{name}.py"
+        for name in ("gates", "bounds", "comparable", "marks", "metrics", "placement", "records", "variation")
+    ],
+    "frameworks/__init__.py",
+]
+
 
 rule judge_block:
     """Which numbers are withheld from the tables, and why."""
@@ -16,12 +25,6 @@ rule judge_block:
         f"{LOGS}.judge_block.{{device}}.log",
     params:
         gates=STUDY.analysis["gates"],
-        code=code_hash(
-            "analyse/gates.py",
-            "analyse/bounds.py",
-            "analyse/metrics.py",
-            "analyse/records.py",
-            "frameworks/__init__.py",
-        ),
+        code=code_hash(*JUDGING),
     script:
         "../scripts/judge_block.py"

@@ -7,6 +7,11 @@ results/<experiment>/records/<device>/*.parquet
 PARSING = [
     "frameworks",
     *[f"analyse/{name}.py" for name in ("parse", "raw", "phases", "energy", "metrics", "sensors", "records")],
+    "analyse/plausible.py",
+    "analyse/comparable.py",
+    *[f"analyse/{name}.py" for name in ("frames", "gpuwork", "placement", "responsiveness", "numbers")],
+    "cpulist.py",
+    *[f"analyse/{name}.py" for name in ("clocks", "marks", "sanity")],
 ]
 
 

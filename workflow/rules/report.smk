@@ -45,14 +45,18 @@ rule render_report:
         paper_figures=[path for path in paper_files() if path.endswith(".svg")],
         exports=export_files(),
         received=tables("received.json") if RECEIVED else [],
+        soak=[path for path in soak_files() if path.endswith("soak_summary.csv")],
+        soak_figure=[path for path in soak_files() if path.endswith(".svg")],
     output:
         page=report_page(),
     log:
         f"{LOGS}.render_report.log",
     params:
         raw=RAW,
-        on_device=["identify_device", "measure_peaks", "measure_block"],
-        code=code_hash("analyse/report", "analyse/figures", "analyse/numbers.py", "analyse/dag.py"),
+        on_device=["identify_device", "measure_peaks", "measure_block", "measure_soak"],
+        code=code_hash(
+            "analyse/report", "analyse/figures", "analyse/pages.py", "analyse/numbers.py", "analyse/dag.py"
+        ),
     script:
         "../scripts/render_report.py"
 
@@ -64,6 +68,8 @@ rule verify:
         ledger_files(),
         cells=f"{EXPERIMENT}/cells.json",
         paper=paper_values(),
+        soak=soak_files(),
+        identities=[identity_path(device) for device in DEVICES],
     log:
         f"{LOGS}.verify.log",
     params:
@@ -76,5 +82,6 @@ rule verify:
             "margin_percent": STUDY.analysis["bounds"]["margin_percent"],
         },
         ledger=ledger_settings(),
+        soak=SOAK,
     script:
         "../scripts/verify_results.py"

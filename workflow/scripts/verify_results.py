@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pocketvlm.analyse.soak.verify import verify_soak
 from pocketvlm.analyse.verify import verify
 from pocketvlm.errors import IntegrityError
 from pocketvlm.stage import stage
@@ -17,6 +18,17 @@ with stage(snakemake) as log:
         ledger={**snakemake.params.ledger, "paper": snakemake.input.get("paper") or None},
         devices=snakemake.params.devices,
     )
+    if snakemake.input.soak:
+        differences += verify_soak(
+            snakemake.params.experiment,
+            Path(snakemake.input.cells).parents[1],
+            snakemake.input.cells,
+            snakemake.input.identities,
+            devices=snakemake.params.devices,
+            soak=snakemake.params.soak,
+            thresholds=snakemake.params.gates,
+            bootstrap=snakemake.params.bootstrap,
+        )
     for difference in differences:
         log.warning("%s: %s", difference.path, difference.what)
     if differences:

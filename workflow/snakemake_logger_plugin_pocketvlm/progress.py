@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from logging import ERROR, WARNING, LogRecord
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -39,6 +41,8 @@ _ECHO = re.compile(
 # How `pocketvlm.stage` ends a job after SIGHUP, Ctrl-C and SIGTERM.
 _INTERRUPTED = re.compile(r"returned non-zero exit status (129|130|143)\b")
 
+# With less than this, in bytes, no job can write its log.
+_NO_ROOM = 1 << 16
 _IN_RULE = re.compile(r'\w+ in rule (?P<rule>\w+)(?: in file "[^"]*", line \d+)?(?P<rest>.*)', re.DOTALL)
 
 _SILENT = {
@@ -144,11 +148,13 @@ class Progress:
 
     def _unexplained(self, job: Job) -> str:
         """Return the closing sentence of a job that left no failure record."""
-        cause = (
-            stage.clean(job.cause).rstrip(". ") or "it ended without saying why, see what was printed above"
-        )
+        cause, do = stage.clean(job.cause).rstrip(". "), "Mend that and run again"
+        if not cause and _disk_full():
+            # Such a job cannot even write down why it ended, and Snakemake not its script.
+            cause, do = "this machine's disk is full", "Free space and start again: finished runs are kept"
+        cause = cause or "it ended without saying why, see what was printed above"
         log = f" Log: {job.log}" if job.log else ""
-        return f"{job.title} failed: {cause}. Mend that and run again.{log}"
+        return f"{job.title} failed: {cause}. {do}.{log}"
 
     def _blame(self, text: str) -> None:
         """Note on its job an error that Snakemake found after the script: a missing output, a wrong hash."""
@@ -234,3 +240,9 @@ class Progress:
 
     def _update(self) -> None:
         self.display.update(self.done, self.total, list(self.running.values()))
+
+
+def _disk_full() -> bool:
+    """Whether the working directory, or the results in it, lie where nothing more can be written."""
+    places = [place for place in (Path(), Path(stage.RESULTS)) if place.is_dir()]
+    return any(shutil.disk_usage(place).free < _NO_ROOM for place in places)

@@ -20,6 +20,7 @@ from typing import Any
 from pocketvlm import frameworks
 from pocketvlm.analyse import records
 from pocketvlm.errors import IntegrityError
+from pocketvlm.frameworks.settings import own
 from pocketvlm.provenance import atomic_file, read_json
 from pocketvlm.weights.cost import UnknownShapeError, encode_operations, language_cost
 from pocketvlm.weights.description import FORMAT as WEIGHTS_FORMAT
@@ -333,7 +334,7 @@ def _record(path: str | Path) -> Mapping[str, Any]:
 
 
 def _cache_types(adapter: str, settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    resolved = frameworks.command(adapter).resolve_settings(settings)
+    resolved = frameworks.command(adapter).resolve_settings(own(settings))
     names = ("kv_type_k", "kv_type_v")
     if any(name not in resolved for name in names):
         return None

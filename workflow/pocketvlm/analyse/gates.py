@@ -6,16 +6,19 @@ A gate's clauses are parted by `; `, which no clause holds.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from pocketvlm.analyse import records
+from pocketvlm.analyse import comparable, records
 from pocketvlm.analyse.bounds import Limit, limits
+from pocketvlm.analyse.marks import MARKS
 from pocketvlm.analyse.metrics import SENSED
+from pocketvlm.analyse.placement import NOT_ASKED
+from pocketvlm.analyse.variation import unsteady
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks import FOREIGN, JUDGED
 from pocketvlm.provenance import read_json
@@ -28,6 +31,9 @@ THRESHOLDS = (
     "agreement_ms",
     "max_probe_cpu_percent",
     "max_wake_late_p99_ms",
+    "max_clock_drop_percent",
+    "max_cv_percent",
+    "max_low_memory_kills",
 )
 
 Row = dict[str, Any]
@@ -41,6 +47,12 @@ _EVIDENCE = (
     "sensor_coverage",
     "probe_cpu",
     "wake_late_",
+    "threads_misplaced",
+    "clock_",
+    "low_memory_kills",
+    "start_",
+    "warmups_",
+    *MARKS,
 )
 
 
@@ -54,6 +66,7 @@ def judge(
     *,
     bounds: Mapping[tuple[str, str, str], Limit] | None = None,
     cells: Mapping[str, str] | None = None,
+    measured: Collection[str] | None = None,
 ) -> pa.Table:
     """Return the metrics with a gate each: empty, or why the number is withheld from the tables.
 
@@ -61,7 +74,8 @@ def judge(
         metrics: the record `metrics`.
         thresholds: some of THRESHOLDS; a gate whose threshold is absent is open.
         bounds: physical bounds by (cell, phase, metric); a metric that has none passes.
-        cells: the cell of each run, for its bounds.
+        cells: the cell of each run, for its bounds and to compare it with the others of its cell.
+        measured: the runs that count, of which alone it is asked how much they differ; all when None.
 
     Raises:
         ConfigError: an unknown threshold, or only one of the two for agreement.
@@ -86,7 +100,11 @@ def judge(
         by_run[row["run"]].append(row)
     for run, of_run in by_run.items():
         _judge_run(of_run, thresholds)
+        comparable.withhold(of_run, _close)
         _judge_bounds(of_run, (cells or {}).get(run), bounds or {})
+    if "max_cv_percent" in thresholds:
+        counted = {run: cell for run, cell in (cells or {}).items() if measured is None or run in measured}
+        _judge_cells(by_run, counted, thresholds["max_cv_percent"])
     return records.table("judged", rows)
 
 
@@ -107,8 +125,11 @@ def judge_file(
         bounds: `bounds/<device>.csv`.
         block: `blocks/<device>.json`, which names the cell of each run.
     """
-    cells = {entry["run"]: entry["cell"] for entry in read_json(block)["runs"] if entry["cell"]}
-    table = judge(records.read(metrics, "metrics"), thresholds, bounds=limits([bounds]), cells=cells)
+    entries = read_json(block)["runs"]
+    cells = {entry["run"]: entry["cell"] for entry in entries if entry["cell"]}
+    measured = {entry["run"] for entry in entries if entry["role"] == "measured"}
+    record = records.read(metrics, "metrics")
+    table = judge(record, thresholds, bounds=limits([bounds]), cells=cells, measured=measured)
     records.write(destination, "judged", table)
 
 
@@ -119,6 +140,9 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
         number = value.get(("run", key))
         return threshold in thresholds and number is not None and number > thresholds[threshold]
 
+    placed = next((row["reason"] for row in rows if row["metric"] == "threads_misplaced"), "")
+    if placed and placed != NOT_ASKED:
+        _close(rows, placed)
     tokens, budget = value.get(("decode", "tokens")), value.get(("decode", "token_budget"))
     if budget is not None and tokens != budget:
         _close(rows, f"the run sampled {_short(tokens)} tokens, its budget is {_short(budget)}")
@@ -129,6 +153,17 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
     if above("wake_late_p99", "max_wake_late_p99_ms"):
         late, limit = value["run", "wake_late_p99"], thresholds["max_wake_late_p99_ms"]
         _close(rows, f"wake-ups were {_short(late)} ms late (p99), more than {_short(limit)} ms")
+    if above("clock_drop", "max_clock_drop_percent"):
+        fell, limit = value["run", "clock_drop"], thresholds["max_clock_drop_percent"]
+        _close(
+            rows,
+            f"the clock was {_short(fell)} % below the cell's first seconds, {_short(limit)} % is allowed",
+        )
+    if above("low_memory_kills", "max_low_memory_kills"):
+        count = _short(value["run", "low_memory_kills"])
+        _close(rows, f"memory ran short during the run: {count} lines of the log tell of a killed process")
+    for row in [row for row in rows if row["metric"] in MARKS and row["value"]]:
+        _close(rows, row["reason"])
     sensed = [row for row in rows if row["metric"].startswith(SENSED)]
     coverage = value.get(("run", "sensor_coverage"))
     least = thresholds.get("min_sensor_coverage_percent")
@@ -166,6 +201,16 @@ def _judge_bounds(
             f"{_short(limit.bound)}{unit} ({limit.kind}) by {_short(100 * excess)} %, "
             f"{_short(100 * limit.margin)} % are allowed for the error of the peak",
         )
+
+
+def _judge_cells(by_run: Mapping[str, list[Row]], cells: Mapping[str, str], most: float) -> None:
+    """Withhold the runs of a cell that differ too much: no number stands for all of them."""
+    found = unsteady(by_run, cells, most)
+    for run, cell in cells.items():
+        if cell in found:
+            cv, what, count = found[cell]
+            differ = f"{_short(cv)} % ({what}, coefficient of variation over {count} runs)"
+            _close(by_run.get(run, ()), f"the runs differ by {differ}, {_short(most)} % is allowed")
 
 
 def disagreement(agreement_percent: float, reported_ms: float, unannounced_ms: float) -> tuple[float, float]:

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from pocketvlm.analyse.clocks import clock_means
+from pocketvlm.analyse.gpuwork import gpu_time
 from pocketvlm.analyse.phases import Interval, of_phase
+from pocketvlm.analyse.placement import threads_misplaced
 from pocketvlm.analyse.raw import Run
-from pocketvlm.analyse.sensors import BUSY, MIN_SAMPLES, Sensors, Value
+from pocketvlm.analyse.responsiveness import Responsiveness
+from pocketvlm.analyse.sensors import BUSY, MIN_SAMPLES, Sensors, Series, Value
 from pocketvlm.frameworks import PHASES, Report
 
 MIB = 1 << 20
@@ -27,7 +31,15 @@ LOWER = {
     "power": True,
     "energy": True,
     "temperature": True,
+    "clock_mean": False,
+    "clock_drop": True,
+    "low_memory_kills": True,
     "wake_late": True,
+    "missed_deadlines": True,
+    "shell_round_trip": True,
+    "jank_percent": True,
+    "gpu_time": True,
+    "threads_misplaced": True,
     "probe_cpu": True,
     "sensor_coverage": False,
 }
@@ -92,6 +104,7 @@ def compute(
     phases = ("run",) if report is None else (*PHASES, "run")
     absent = {} if report is None else dict(report.unobservable)
     rows: list[Metric] = []
+    responsive = Responsiveness(run)
     for phase in phases:
         spans = of_phase(intervals, phase)
         if phase not in absent and not spans:
@@ -101,12 +114,16 @@ def compute(
         rows.append(Metric(phase, "duration", length, "ms", "observed", None, reason))
         for name, unit, source, value in _sensed(phase, spans, sensors, idle_power, skip=reason):
             rows.append(Metric(phase, name, value.value, unit, source, value.samples, value.reason))
+        for name, unit, source, value in responsive.of_phase(phase, spans, skip=reason):
+            rows.append(Metric(phase, name, value.value, unit, source, value.samples, value.reason))
     if report is not None:
         rows += _from_output(report, intervals, absent)
         rows += _per_token(report, rows)
         ends = "" if exact else f"the answer may end before the {budget} tokens that it is allowed"
         rows.append(Metric("decode", "token_budget", budget if exact else None, "1", "derived", reason=ends))
     rows += _from_probe(run, identity)
+    for name, unit, source, value in gpu_time(run, identity):
+        rows.append(Metric("run", name, value.value, unit, source, value.samples, value.reason))
     return rows
 
 
@@ -144,6 +161,7 @@ def _sensed(
     if not policies:
         none = Value(None, 0, sensors.why_missing("cpu_frequency"))
         yield "cpu_frequency", "MHz", "sensor", guard(lambda: none)
+    yield from clock_means(sensors, spans, guard)
     yield "rss_peak", "MiB", "sensor", guard(lambda: _extreme(sensors, "workload_rss", "", spans))
     if phase == "run":
         value = guard(lambda: _extreme(sensors, "memory", "available", spans, smallest=True))
@@ -174,14 +192,20 @@ def _temperatures(
     spans: Sequence[tuple[int, int]], sensors: Sensors, guard: Callable[[Callable[[], Value]], Value]
 ) -> Iterator[tuple[str, str, str, Value]]:
     """Give start, maximum and rise of each class of zones; the hottest zone of a class stands for it."""
-    classes = sorted({s.component.split(".")[0] for s in sensors.find("temperature")})
+    classes = sorted(
+        {
+            s.component.split(".")[0]
+            for s in (*sensors.find("temperature"), *sensors.doubted)
+            if s.quantity == "temperature"
+        }
+    )
     if not classes:
         none = Value(None, 0, sensors.why_missing("temperature"))
         for name, unit in (("start", "degC"), ("max", "degC"), ("rise", "K")):
             yield f"temperature_{name}", unit, "sensor", guard(lambda: none)
     for kind in classes:
         zones = [s for s in sensors.find("temperature") if s.component.split(".")[0] == kind]
-        top = guard(lambda z=zones: sensors.extreme(z, spans))  # type: ignore[misc]
+        top = guard(lambda z=zones, k=kind: _hottest(sensors, z, k, spans))  # type: ignore[misc]
         start = rise = top
         if top.value is not None:
             first = sensors.at(zones, spans[0][0])
@@ -192,6 +216,11 @@ def _temperatures(
         yield f"temperature_start.{kind}", "degC", "sensor", start
         yield f"temperature_max.{kind}", "degC", "sensor", top
         yield f"temperature_rise.{kind}", "K", "sensor", rise
+
+
+def _hottest(sensors: Sensors, zones: Sequence[Series], kind: str, spans: Sequence[tuple[int, int]]) -> Value:
+    doubt = sensors.doubtful("temperature", kind)
+    return Value(None, None, doubt) if doubt else sensors.extreme(zones, spans)
 
 
 def _energy(
@@ -285,6 +314,8 @@ def _from_probe(run: Run, identity: Mapping[str, Any]) -> Iterator[Metric]:
     value = 100.0 * cost / run.wall_us if known and isinstance(cost, int) else None
     why = "" if known else "the probe did not report its CPU time"
     yield Metric("run", "probe_cpu", value, "%", "probe", None, why)
+    placed = threads_misplaced(run)
+    yield Metric("run", "threads_misplaced", placed.value, "1", "probe", placed.samples, placed.reason)
     coverage = _coverage(run, identity)
     yield Metric("run", "sensor_coverage", coverage.value, "%", "probe", None, coverage.reason)
 

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from pocketvlm.analyse import records
+from pocketvlm.analyse import comparable, records
+from pocketvlm.analyse.clocks import ClockDrops
+from pocketvlm.analyse.marks import answered, noted
 from pocketvlm.analyse.metrics import Metric, compute
 from pocketvlm.analyse.phases import Interval, segment, whole
 from pocketvlm.analyse.raw import REINDEX, REMEASURE, Run, read_run, run_folder
+from pocketvlm.analyse.sanity import REAL
 from pocketvlm.analyse.sensors import Sensors, Value
 from pocketvlm.errors import IntegrityError, WorkloadError
 from pocketvlm.frameworks import Report, grammar
@@ -47,6 +50,8 @@ def parse_block(
     """
     index, identity, cells = _loaded(index), _loaded(identity), _loaded(cells)
     adapters = {cell["cell"]: cell["adapter"] for cell in cells["cells"]}
+    trained = {cell["cell"]: cell for cell in cells["cells"] if cell["weights_kind"] in REAL}
+    clocks = ClockDrops(identity)
     entries = sorted(index["runs"], key=lambda entry: str(entry["run"]))
     rows: dict[str, list[dict[str, Any]]] = {"phases": [], "metrics": [], "answers": []}
     samples: list[pa.Table] = []
@@ -61,15 +66,25 @@ def parse_block(
         report = None if entry["role"] == "idle" else _understood(run, adapters, entry)
         wall = run.wall_us
         intervals = whole(wall) if report is None else segment(report.boundaries, wall)
-        budget, exact = (None, True) if report is None else _workload(run)
+        budget, exact = (None, True) if report is None else workload_of(run)
         metrics = compute(
             run, intervals, report, identity, idle_power=_baseline(run, idle), budget=budget, exact=exact
         )
+        metrics += noted(run.meta)
+        if report is not None:
+            clocks.add(run, intervals, entry)
+            if cell := trained.get(entry["cell"]):
+                metrics.append(answered(report.answer_bytes, cell.get("expected_words", ())))
         rows["phases"] += [_phase_row(run, interval) for interval in intervals]
-        rows["metrics"] += [_metric_row(run, metric) for metric in metrics]
-        samples.append(_samples(run, intervals, identity))
+        metrics += comparable.unmet(run.meta)
+        rows["metrics"] += [metric_row(run.name, metric) for metric in metrics]
+        samples.append(samples_of(run, intervals, identity))
         if report is not None:
             rows["answers"].append(_answer_row(run, report))
+    rows["metrics"] += [
+        metric_row(run, Metric("run", "clock_drop", drop.value, "%", "derived", drop.samples, drop.reason))
+        for run, drop in clocks.drops().items()
+    ]
     folder = Path(destination)
     for name, sort in (
         ("phases", ("run", "start_us", "end_us", "phase", "interval")),
@@ -96,14 +111,16 @@ def understand(run: Run, adapter: str) -> Report:
         WorkloadError: the workload crashed or printed nothing that can be used; the message names the run.
         IntegrityError: the run does not say what its token budget was.
     """
-    budget, exact = _workload(run)
+    budget, exact = workload_of(run)
     try:
         return grammar(adapter).parse(run.output, max_tokens=budget, exact=exact)
     except WorkloadError as error:
-        raise WorkloadError(error.what, where=f"run {run.name}", do=error.do) from error
+        # The run is in the store for good: what came of it once must not stand in the way for ever.
+        again = "if that run alone went wrong, `snakemake --cores 4 remeasure` measures anew"
+        raise WorkloadError(error.what, where=f"run {run.name}", do=f"{error.do}; {again}") from error
 
 
-def _workload(run: Run) -> tuple[int, bool]:
+def workload_of(run: Run) -> tuple[int, bool]:
     """Return the token budget, and whether all of it must be used because end-of-text is ignored."""
     try:
         workload = run.meta["key_inputs"]["workload"]
@@ -148,8 +165,9 @@ def _phase_row(run: Run, interval: Interval) -> dict[str, Any]:
     return {"run": run.name, **interval.__dict__}
 
 
-def _metric_row(run: Run, metric: Metric) -> dict[str, Any]:
-    return {"run": run.name, **metric.__dict__, "lower_is_better": metric.lower_is_better}
+def metric_row(run: str, metric: Metric) -> dict[str, Any]:
+    """Return a metric of the run `<key>/<nn>` as a row of the record `metrics`."""
+    return {"run": run, **metric.__dict__, "lower_is_better": metric.lower_is_better}
 
 
 def _answer_row(run: Run, report: Report) -> dict[str, Any]:
@@ -161,7 +179,7 @@ def _answer_row(run: Run, report: Report) -> dict[str, Any]:
     }
 
 
-def _samples(run: Run, intervals: Sequence[Interval], identity: Mapping[str, Any]) -> pa.Table:
+def samples_of(run: Run, intervals: Sequence[Interval], identity: Mapping[str, Any]) -> pa.Table:
     """Return every sample of a run in its sensor's unit, labelled with the phase that it fell into."""
     starts = np.array([i.start_us for i in intervals], dtype=np.int64)
     labels = np.array([i.phase for i in intervals], dtype=object)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 from pocketvlm.errors import IntegrityError
 from pocketvlm.frameworks import Output, Stream
 
-MAX_BYTES = {".csv": 1 << 30, ".jsonl": 256 << 20, ".json": 16 << 20, "": 64 << 20}
+TABLES = ("framestats.txt", "surfaceflinger.txt", "gpu_work-before.txt", "gpu_work-after.txt")
+"""Files of a run that hold what a program of the device printed."""
+MAX_BYTES = {".csv": 1 << 30, ".jsonl": 256 << 20, ".json": 16 << 20, ".txt": 4 << 20, "": 64 << 20}
 MAX_EVENTS = 4_000_000
 MAX_LINE = 1 << 20
 MAX_COLUMNS = 4096
@@ -51,6 +54,22 @@ class Group:
 
 
 @dataclass(frozen=True)
+class ThreadSeen:
+    """A thread of the workload when it was first seen, or when the CPUs that it may use had changed.
+
+    Args:
+        t_us: microseconds from the start of the run.
+        tid, name: which thread; the name is any text.
+        allowed: its `Cpus_allowed_list` as the kernel prints it; empty where it was too long.
+    """
+
+    t_us: int
+    tid: int
+    name: str
+    allowed: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One recorded run; all times are microseconds from its start.
 
@@ -62,6 +81,10 @@ class Run:
         output: stdout, stderr and how the workload ended.
         texts: (t_us, sensor, value) of the text sensors.
         wall_us: length of the run.
+        pid: the workload's process on the device.
+        threads: where its threads might run, as the probe saw it.
+        shell_t_us, shell_us: pings of the device's shell and how long each took, NaN where lost, (pings,).
+        tables: what the device's own programs printed (TABLES), by name, as far as they were asked.
     """
 
     name: str
@@ -73,6 +96,11 @@ class Run:
     output: Output
     texts: tuple[tuple[int, str, str], ...]
     wall_us: int
+    pid: int | None = None
+    threads: tuple[ThreadSeen, ...] = ()
+    shell_t_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    shell_us: Floats = field(default_factory=lambda: np.empty(0, np.float64))
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def _broken(what: str, path: Path | str, do: str = REMEASURE) -> IntegrityError:
@@ -278,6 +306,13 @@ def read_run(folder: Path, meta_sha256: str | None = None) -> Run:
         for event in events
         if event["event"] == "text"
     )
+    shell_t, shell = np.empty(0, np.int64), np.empty(0, np.float64)
+    if "shell.csv" in recorded:
+        shell_t, trips = read_csv(folder / "shell.csv")
+        if set(trips) != {"round_trip_us"} or np.any(trips["round_trip_us"] < 0):
+            raise _broken("shell.csv must hold t_us and round_trip_us from 0", folder / "shell.csv")
+        shell_t, shell = shell_t - start_us, trips["round_trip_us"]
+    starts = [event.get("pid") for event in events if event["event"] == "start"]
     status, signal = probe.get("status"), probe.get("signal")
     output = Output(
         stdout=_stream("stdout", read_bytes(folder / "stdout"), events, start_us, events_path),
@@ -298,4 +333,18 @@ def read_run(folder: Path, meta_sha256: str | None = None) -> Run:
         output=output,
         texts=texts,
         wall_us=end_us - start_us,
+        pid=starts[0] if starts and type(starts[0]) is int else None,
+        threads=tuple(
+            ThreadSeen(
+                event["t_us"] - start_us,
+                _integer(event, "tid", events_path),
+                str(event.get("name"))[:200],
+                str(event.get("allowed"))[:600],
+            )
+            for event in events
+            if event["event"] == "thread"
+        ),
+        shell_t_us=shell_t,
+        shell_us=shell,
+        tables={name: read_bytes(folder / name) for name in TABLES if name in recorded},
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pocketvlm.analyse.energy import Spans, counter_energy, difference, inside, integral, mean, unwrap
+from pocketvlm.analyse.plausible import apart, implausible
 from pocketvlm.analyse.raw import Floats, Ints, Run
 
 MIN_SAMPLES = 5
@@ -47,6 +48,10 @@ class Sensors:
     Args:
         run: the recorded run.
         identity: the device's `identity.json`: sensors, scales and what is missing.
+
+    Attributes:
+        series: what was read and can be true.
+        doubted: series left out of them that were right for a part of the run only.
     """
 
     def __init__(self, run: Run, identity: Mapping[str, Any]) -> None:
@@ -76,6 +81,18 @@ class Sensors:
                     wrap=None if wrap is None else float(wrap) * scale,
                 )
             )
+        self._implausible = self._leave_out()
+
+    def _leave_out(self) -> dict[tuple[str, str], str]:
+        """Take out the series that cannot be true; return why, by quantity and component."""
+        gauges = [s for s in self.series if s.kind == "gauge"]
+        why = {s.name: implausible(s.quantity, s.values, s.unit) for s in gauges}
+        zones = [s for s in gauges if s.quantity == "temperature" and s.t_us.size and not why[s.name]]
+        why |= apart({s.name: float(np.median(s.values)) for s in zones})
+        wrong = [s for s in gauges if why[s.name]]
+        self.doubted = [s for s in wrong if not _all_wrong(s)]
+        self.series = [s for s in self.series if not why.get(s.name)]
+        return {(s.quantity, s.component): f"{s.name} cannot be true: {why[s.name]}" for s in wrong}
 
     def find(self, quantity: str, prefix: str = "") -> list[Series]:
         """Return the series of a quantity whose component begins with `prefix`, those ever read."""
@@ -86,19 +103,34 @@ class Sensors:
         ]
 
     def why_missing(self, *quantities: str, component: str = "") -> str:
-        """Return why a quantity has no series: the identity's own reason where it gives one."""
+        """Return why a quantity has no series: what became of its sensors, else the identity's own reason."""
+        for (quantity, part), why in self._implausible.items():
+            if quantity in quantities and part.startswith(component):
+                return why
+        named = [
+            s.name
+            for s in self.series
+            if s.quantity in quantities and s.component.startswith(component) and not s.t_us.size
+        ]
+        if named:
+            return f"{', '.join(named[:3])} could not be read during the run"
         for quantity in quantities:
             for entry in self._missing:
                 if entry.get("quantity") == quantity and str(entry.get("component", "")).startswith(
                     component
                 ):
                     return str(entry.get("reason", ""))[:300] or f"{quantity} is missing"
-        named = [
-            s.name for s in self.series if s.quantity in quantities and s.component.startswith(component)
-        ]
-        if named:
-            return f"{', '.join(named[:3])} could not be read during the run"
         return f"{self._device} names no sensor of {quantities[0]}"
+
+    def doubtful(self, quantity: str, component: str) -> str:
+        """Return why a class of sensors is not to be trusted: one of them was right for a part of a run.
+
+        One that was never right is no sensor, and the others stand for the class; empty where all is well.
+        """
+        for series in self.doubted:
+            if series.quantity == quantity and series.component.split(".")[0] == component:
+                return self._implausible[series.quantity, series.component]
+        return ""
 
     def mean(self, series: Sequence[Series], spans: Spans, factor: float = 1.0) -> Value:
         """Return the time-weighted mean of a gauge over spans; of several units that of the busiest."""
@@ -204,6 +236,13 @@ class Sensors:
         if late.size < MIN_SAMPLES:
             return _few(int(late.size))
         return Value(float(np.percentile(late, percentile)) * 1e-3, int(late.size))
+
+
+def _all_wrong(series: Series) -> bool:
+    """Whether no single reading of a sensor can be true."""
+    return all(
+        implausible(series.quantity, series.values[at : at + 1], "") for at in range(series.values.size)
+    )
 
 
 def _few(count: int) -> Value:

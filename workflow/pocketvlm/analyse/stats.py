@@ -45,6 +45,24 @@ def bootstrap_median(
     return float(low), float(high)
 
 
+def bootstrap_ratio(
+    above: Floats, below: Floats, *, resamples: int, confidence: float, seed: int, name: str
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a ratio of two medians, both samples drawn by themselves.
+
+    Args:
+        above, below: positive, shapes (n,) and (m,), n and m >= 3; the others as `bootstrap_median`.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed & 0xFFFFFFFF, zlib.crc32(name.encode())]))
+    drawn = [
+        np.median(values[generator.integers(values.size, size=(resamples, values.size))], axis=1)
+        for values in (above, below)
+    ]
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(drawn[0] / drawn[1], [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
 def summarise(values: Floats, *, resamples: int, confidence: float, seed: int, name: str) -> Summary:
     """Return the statistics of repeated runs.
 

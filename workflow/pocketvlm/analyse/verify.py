@@ -109,13 +109,13 @@ def verify(
                 place = Path("records") / block.stem / f"{record}.parquet"
                 found += _compare(own / place, again / place, record)
             place = Path("bounds") / f"{block.stem}.csv"
-            found += _compare_csv(own / place, again / place)
+            found += compare_csv(own / place, again / place)
             place = Path("judged") / f"{block.stem}.parquet"
             found += _compare(own / place, again / place, "judged")
         found += _compare(own / "tables/runs.parquet", again / "tables/runs.parquet", "runs")
-        found += _compare_csv(own / "tables/cells.csv", again / "tables/cells.csv")
+        found += compare_csv(own / "tables/cells.csv", again / "tables/cells.csv")
         if ledger is not None:
-            found += _compare_csv(own / "tables/ledger.csv", again / "tables/ledger.csv")
+            found += compare_csv(own / "tables/ledger.csv", again / "tables/ledger.csv")
     return found
 
 
@@ -167,7 +167,8 @@ def _columns(before: pa.Table, after: pa.Table) -> list[str]:
     return found
 
 
-def _compare_csv(old: Path, new: Path) -> list[Difference]:
+def compare_csv(old: Path, new: Path) -> list[Difference]:
+    """Return how a table of text differs from the one that the raw runs give now."""
     if not old.is_file():
         return [Difference(str(old), "is missing")]
     if old.read_bytes() == new.read_bytes():

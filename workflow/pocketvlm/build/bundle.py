@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,9 @@ from typing import Any
 from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provenance import sha256_file, write_json
+
+# Paths that CMake, ninja and compilers take as they are.
+_PLAIN = re.compile(r"[\w/ '.,+@%()~-]*")
 
 
 @contextmanager
@@ -29,6 +33,31 @@ def complete(destination: Path) -> Iterator[Path]:
         aside.rename(destination)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def workplace(destination: Path) -> Iterator[Path]:
+    """A temporary folder to compile in: beside the destination, or where its path can be written in any tool.
+
+    CMake and ninja fail in a folder whose path has quotation marks, `;`, `|`, `${` or a backslash, and
+    `-ffile-prefix-map` cuts at an `=`, so that other bytes come out.
+
+    Args:
+        destination: the bundle's folder.
+
+    Raises:
+        ProvisionError: neither its path nor that of the system's temporary folder is plain.
+    """
+    beside = destination.absolute().parent
+    places = [place for place in (beside, Path(tempfile.gettempdir())) if _PLAIN.fullmatch(str(place))]
+    if not places:
+        raise ProvisionError(
+            f"compilers cannot work in {beside} nor in {tempfile.gettempdir()}: both have unusual characters",
+            do="Set TMPDIR to a folder whose path has letters, digits and ._- only",
+        )
+    places[0].mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=places[0], prefix=".build-") as folder:
+        yield Path(folder)
 
 
 def write_manifest(

@@ -6,7 +6,6 @@ import logging
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,9 +54,7 @@ def build_framework(
         **backend.get("options", {}),
         **toolchain.cmake,
     }
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".build-") as folder:
-        root = Path(folder).absolute()
+    with bundle.workplace(destination) as root:
         unpack(archive, root / "archive")
         _check_commit(root / "archive", recipe, source)
         shutil.move(root / "archive" / recipe["subfolder"], root / "source")

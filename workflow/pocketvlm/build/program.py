@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +29,7 @@ def build_program(
     """
     # By name: the order of the objects is part of the bytes.
     ordered = sorted(sources, key=lambda path: path.name)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".build-") as folder,
-        bundle.complete(destination) as made,
-    ):
-        root = Path(folder).absolute()
+    with bundle.workplace(destination) as root, bundle.complete(destination) as made:
         for path in ordered:
             (root / path.name).write_bytes(path.read_bytes())
         (made / "bin").mkdir()

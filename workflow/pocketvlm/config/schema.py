@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """The keyword `pattern`, where `$` is the end as in JSON Schema: Python's would let a line end follow."""
+    if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", pattern), instance):
+        yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_VALIDATOR = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator, {"pattern": _pattern}
+)
+
+
 def load_yaml(path: Path, schema: str) -> dict[str, Any]:
     """Read a YAML file and validate it.
 
@@ -75,7 +88,7 @@ def load_yaml(path: Path, schema: str) -> dict[str, Any]:
 
 def validate(value: Any, schema: str, *, where: str) -> None:
     """Raise ConfigError for the first thing in `value` that breaks the schema."""
-    validator = jsonschema.Draft202012Validator(_schema(schema))
+    validator = _VALIDATOR(_schema(schema))
     errors = sorted(
         validator.iter_errors(value), key=lambda error: (len(error.absolute_path), str(error.path))
     )

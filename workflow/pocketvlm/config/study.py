@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pocketvlm import frameworks
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.config.paper import load_paper
+from pocketvlm.config.protocol import check_protocol
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.errors import ConfigError
+from pocketvlm.frameworks.settings import affinity, resolve
 from pocketvlm.provenance import sha256_json
 from pocketvlm.weights import hub
 from pocketvlm.weights.lock import Lock, load_lock, lock_path
@@ -125,6 +127,7 @@ class Study:
                     "settings": cell.settings_text,
                     "stack": cell.stack,
                     "unavailable": cell.unavailable,
+                    **_expected(self.workloads[cell.workload]),
                 }
                 for cell in self.cells
             ],
@@ -147,6 +150,7 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
     experiment = load_yaml(_named(paths["experiments"], name, "experiment"), "experiment")
     tables = {table: load_yaml(paths[table], table) for table in ("models", "frameworks", "toolchains")}
     where = str(paths["experiments"] / f"{name}.yaml")
+    check_protocol(experiment, where)
     stacks = _stacks(paths["papers"], experiment, where)
     lock = load_lock(lock_path(paths["models"]))
     devices: dict[str, Mapping[str, Any]] = {}
@@ -165,6 +169,10 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
                 _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
             reason = _unavailable(values, tables, lock, place, rows=experiment.get("absent") == "row")
             cells.append(Cell(**values, target=devices[device]["target"], unavailable=reason))
+    if "device" in config and config["device"] not in devices:
+        # One to be inspected, which no cell needs.
+        chosen = config["device"]
+        devices[chosen] = _device(paths["devices"], chosen, "--config", tables["toolchains"])
     _refuse_twins(cells, where)
     return Study(
         name=name,
@@ -180,7 +188,23 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
     )
 
 
+def _expected(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a cell's answer is checked for, where its workload says so."""
+    words = workload.get("expected_words")
+    return {"expected_words": list(words)} if words else {}
+
+
+# Names of catalogue files become parts of file names, of wildcards and of rows of tables.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
 def _named(folder: Path, name: str, what: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"the {what} {name!r} has a name that no file here may have",
+            where=str(folder),
+            do="Use up to 80 letters, digits and ._- of which the first is a letter or digit",
+        )
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = [entry.stem for entry in folder.glob("*.yaml")]
@@ -281,10 +305,10 @@ def _check_names(values: Mapping[str, Any], tables: Mapping[str, Mapping[str, An
     _entry(framework["backends"], values["backend"], f"{place}.backend", f"backend of {values['framework']}")
     model = _entry(tables["models"], values["model"], f"{place}.model", "model")
     if "unprovisioned" in framework:
-        # Its weights' formats and its settings are known to nobody yet.
+        # Its weights' formats and its own settings are known to nobody yet.
+        affinity(values["settings"], where=f"{place}.settings")
         return
-    adapter = frameworks.command(framework["adapter"])
-    adapter.resolve_settings(values["settings"], where=f"{place}.settings")
+    resolve(framework["adapter"], values["settings"], where=f"{place}.settings")
     known = list(model["quantisations"])
     if values["quantisation"] not in known:
         raise ConfigError(

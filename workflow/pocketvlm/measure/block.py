@@ -7,22 +7,26 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pocketvlm.devices import lock_name, open_device
 from pocketvlm.devices.base import Device
+from pocketvlm.devices.folder import claim
 from pocketvlm.devices.identify import identify, stable
 from pocketvlm.devices.locks import device_lock, host_lock
 from pocketvlm.errors import DeviceError, IntegrityError
 from pocketvlm.measure.absence import NOTHING_TO_MEASURE
+from pocketvlm.measure.cost import Cost
+from pocketvlm.measure.heat import heat_gate, shaping
 from pocketvlm.measure.jobs import CellFiles, Job, cell_job, idle_job
 from pocketvlm.measure.memory import unfit
 from pocketvlm.measure.plan import PlannedRun, plan
 from pocketvlm.measure.runner import Runner
-from pocketvlm.measure.state import check_state
+from pocketvlm.measure.state import Held, in_state, recover
 from pocketvlm.measure.store import RawStore, StoredRun
+from pocketvlm.measure.warmups import Warming, warm_ups
 from pocketvlm.provenance import read_json, sha256_file, write_json
 
 log = logging.getLogger(__name__)
@@ -34,19 +38,29 @@ class Protocol:
 
     Attributes:
         repeats: measured runs a cell.
-        warmups: warm-up runs a cell.
+        warmups: warm-up runs a cell, a number or what `warm_ups` takes.
         idle_s: seconds of idle before them.
         deadline_s: seconds after which a run is ended and failed.
         order_seed: seed of the order within a round.
-        state: the state that the device must be in, as `check_state` has it.
+        state: the state that the device is to be in, as `in_state` has it.
+        responsiveness: what is watched besides, as `Observer` has it.
+        heat: the temperatures at which runs may begin, as `HeatGate` has it; empty for any.
     """
 
     repeats: int
-    warmups: int
+    warmups: int | Mapping[str, Any]
     idle_s: int
     deadline_s: int
     order_seed: int
-    state: Mapping[str, bool]
+    state: Mapping[str, Any]
+    responsiveness: Mapping[str, Any] = field(default_factory=dict)
+    heat: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> dict[str, Mapping[str, Any]]:
+        """What is asked for beyond the workload and shapes a run: part of its key, by name."""
+        asked = {"state": self.state, "responsiveness": self.responsiveness, "heat": shaping(self.heat)}
+        return {name: value for name, value in asked.items() if value}
 
 
 def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool = False) -> None:
@@ -72,16 +86,7 @@ def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool
             index, _index(block["experiment"], device, {}, 0, RawStore(results / "raw"), block["unmeasured"])
         )
         return
-    cells = [
-        CellFiles(
-            **{
-                **cell,
-                "bundle": Path(cell["bundle"]),
-                "weights": {role: Path(path) for role, path in cell["weights"].items()},
-            }
-        )
-        for cell in block["cells"]
-    ]
+    cells = [CellFiles.of(cell) for cell in block["cells"]]
     measure_block(
         experiment=block["experiment"],
         device_config=block["device"],
@@ -100,17 +105,24 @@ def measure(block: Mapping[str, Any], *, results: Path, index: Path, again: bool
 
 @contextmanager
 def hold(config: Mapping[str, Any], results: Path) -> Iterator[Device]:
-    """Open a device with nobody else on it: the locks first, then the device.
+    """Open a device with nobody else on it: the locks first, then the device; what a killed block left set on
+    it is given back, and its folder is marked as ours.
 
     Args:
         config: the device's file of `config/devices`.
         results: folder of results.
+
+    Raises:
+        DeviceError: as `open_device`, or its `remote_dir` is not a folder of our own.
     """
     with ExitStack() as stack:
         if config["host_cores"]:
             stack.enter_context(host_lock(report=log.info))
         stack.enter_context(device_lock(lock_name(config), report=log.info))
-        yield stack.enter_context(open_device(config, results=results))
+        device = stack.enter_context(open_device(config, results=results))
+        recover(device, config)
+        claim(device)
+        yield device
 
 
 def measure_block(
@@ -150,12 +162,12 @@ def measure_block(
         IntegrityError: a run in the store is not what its record says.
     """
     store = RawStore(results / "raw")
-    jobs = {cell.cell: cell_job(cell, identity, probe, protocol.state) for cell in cells}
+    jobs = {cell.cell: cell_job(cell, identity, probe, protocol.conditions) for cell in cells}
     _refuse_twins(jobs)
     reasons = dict(unmeasured or {})
     if absent is None and (again or _lacking(jobs, protocol, store)):
         with hold(device_config, results) as device:
-            _check_identity(device, device_config, identity)
+            check_identity(device, device_config, identity)
             if again:
                 for job in jobs.values():
                     store.set_aside(job.key)
@@ -165,15 +177,25 @@ def measure_block(
             reasons |= {cell: why for cell, why in starved.items() if not _counted(store, jobs[cell])}
             fitting = {cell: job for cell, job in jobs.items() if cell not in starved}
             if planned := _lacking(fitting, protocol, store):
-                runner = Runner(device, identity, probe, protocol.deadline_s, store, results / "failed")
-                idle = idle_job(identity, probe, protocol.idle_s, protocol.state)
-                _measure(planned, jobs, idle, runner, protocol.state)
+                runner = runner_for(device, identity, probe, protocol, results)
+                idle = idle_job(identity, probe, protocol.idle_s, protocol.conditions)
+                runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
+                with in_state(device, protocol.state, config=device_config, results=results) as held:
+                    _measure(planned, jobs, idle, runner, protocol, held)
     elif _lacking(jobs, protocol, store):
         log.warning("%s is not measured any further: %s", device_config["id"], absent)
         reasons |= {cell: str(absent) for cell, job in jobs.items() if not _counted(store, job)}
     else:
         log.info("all %d runs are in the raw store already: nothing to measure", protocol.repeats * len(jobs))
     write_json(index, _index(experiment, device_config["id"], jobs, protocol.repeats, store, reasons))
+
+
+def runner_for(
+    device: Device, identity: Mapping[str, Any], probe: Path, protocol: Protocol, results: Path
+) -> Runner:
+    """Return what runs jobs on an open device as a protocol has it; arguments as `measure_block`."""
+    store, failed = RawStore(results / "raw"), results / "failed"
+    return Runner(device, identity, probe, protocol.deadline_s, store, failed, protocol.responsiveness)
 
 
 def _refuse_twins(jobs: Mapping[str, Job]) -> None:
@@ -199,7 +221,7 @@ def _counted(store: RawStore, job: Job) -> list[StoredRun]:
 def _lacking(jobs: Mapping[str, Job], protocol: Protocol, store: RawStore) -> list[PlannedRun]:
     """Plan the runs that the store lacks; empty when it has all."""
     missing = {cell: max(0, protocol.repeats - len(_counted(store, job))) for cell, job in jobs.items()}
-    return plan(missing, warmups=protocol.warmups, seed=protocol.order_seed)
+    return plan(missing, warmups=warm_ups(protocol.warmups).most, seed=protocol.order_seed)
 
 
 def _measure(
@@ -207,36 +229,54 @@ def _measure(
     jobs: Mapping[str, Job],
     idle: Job,
     runner: Runner,
-    state: Mapping[str, bool],
+    protocol: Protocol,
+    held: Held,
 ) -> None:
-    """Make the planned runs one after the other; each is in the store as soon as it is done."""
-    if state:
-        check_state(runner.device, state)
-    runner.deploy([jobs[run.cell] if run.cell else idle for run in planned])
+    """Make the planned runs one after the other; each is in the store as soon as it is done.
+
+    Warm-ups that a cell needs no more are left out, and what follows moves up.
+    """
+    warming = Warming(warm_ups(protocol.warmups))
     block = f"{_now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+    gate = heat_gate(runner.device, runner.identity, protocol.heat, runner.store, jobs.values())
     baseline: str | None = None
-    for number, run in enumerate(planned, start=1):
+    cost = Cost(runner.device)
+    number, total = 0, len(planned)
+    for run in planned:
         job = jobs[run.cell] if run.cell else idle
         what = run.cell or "idle"
-        log.info("run %d of %d, %s: %s", number, len(planned), run.role, what)
+        if run.role == "warmup" and warming.enough(what):
+            total -= 1
+            continue
+        number += 1
+        heat = {"heat": gate.wait(f"run {number} of {total}, {run.role}: {what}")} if gate else {}
+        log.info("run %d of %d, %s: %s", number, total, run.role, what)
         meta: dict[str, Any] = {
             "role": run.role,
             "block": block,
             "idle": baseline,
             "round": run.round,
-            "position": run.position,
+            "position": number - 1,
             "argv": list(job.argv),
             "started": f"{_now():%Y-%m-%dT%H:%M:%SZ}",
+            **heat,
+            **(warming.record(what) if run.role == "measured" else {}),
         }
-        if state:
-            meta["state"] = check_state(runner.device, state)
-        stored = runner.run(job, meta, what)
+        held.before_run()
+        cost.begin()
+        stored = runner.run(job, meta, what, after=held.after_run)
+        cost.end()
         if run.role == "idle":
             baseline = stored.name
-        log.info("run %d of %d done in %.1f s: %s", number, len(planned), _seconds(stored), stored.name)
+        elif run.role == "warmup":
+            warming.add(what, _seconds(stored))
+        if gate and run.role != "idle":
+            gate.ran(stored.folder)
+        log.info("run %d of %d done in %.1f s: %s", number, total, _seconds(stored), stored.name)
+    log.info("%s", cost)
 
 
-def _check_identity(device: Device, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def check_identity(device: Device, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Raise when another device, or the same after an update, answers under this name."""
     found, expected = stable(identify(device, config)), stable(identity)
     changed = sorted(name for name in expected if found[name] != expected[name])

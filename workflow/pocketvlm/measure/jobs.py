@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
+from pocketvlm.frameworks.settings import affinity, own, resolve
 from pocketvlm.measure.store import run_key
 from pocketvlm.provenance import sha256_file, sha256_json
 from pocketvlm.weights.description import checked_sha256
 
+# Of a workload: where its image is here, and what its answer is checked for afterwards.
+_NOT_RUN = ("image_path", "expected_words")
 _PLACEHOLDER = re.compile(r"@(bundle|weights|workload)/(.+)")
 
 
@@ -42,6 +45,12 @@ class CellFiles:
     settings: Mapping[str, Any]
     quirks: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> CellFiles:
+        """Return what a rule's parameters say in plain values: the same names, paths as text."""
+        weights = {role: Path(path) for role, path in plain["weights"].items()}
+        return cls(**{**plain, "bundle": Path(plain["bundle"]), "weights": weights})
+
 
 @dataclass(frozen=True)
 class Job:
@@ -51,11 +60,16 @@ class Job:
         argv: the command; words such as `@weights/model` stand for files.
         files: the file on this host that each such word stands for.
         key_inputs: everything that made the run; its hash is the key.
+        affinity: the CPUs that it is to run on, as the kernel prints them; None for any.
+        unfinished: says by stdout and stderr why a run that exited with 0 did not come to its end, or None;
+            None for what prints nothing that could tell.
     """
 
     argv: tuple[str, ...]
     files: Mapping[str, Path]
     key_inputs: Mapping[str, Any]
+    affinity: str | None = None
+    unfinished: Callable[[bytes, bytes], str | None] | None = None
 
     @property
     def key(self) -> str:
@@ -64,7 +78,10 @@ class Job:
 
 
 def cell_job(
-    cell: CellFiles, identity: Mapping[str, Any], probe: Path, state: Mapping[str, bool] | None = None
+    cell: CellFiles,
+    identity: Mapping[str, Any],
+    probe: Path,
+    conditions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
     """Return the job of a cell: the adapter's command, and the hashes of all that goes into it.
 
@@ -72,7 +89,7 @@ def cell_job(
         cell: what it is made of.
         identity: of the device.
         probe: folder of the probe's bundle.
-        state: what the experiment wants the device's state to be.
+        conditions: what else shapes the run and was asked for, by name, as `Protocol.conditions` has it.
 
     Raises:
         IntegrityError: a weights file is not what its record says.
@@ -82,22 +99,22 @@ def cell_job(
         version=cell.version,
         model=cell.model,
         workload=cell.workload,
-        settings=cell.settings,
+        settings=own(cell.settings),
         quirks=cell.quirks,
         image_name=Path(cell.workload["image_path"]).name,
     )
     files = {word: path for word in argv if (path := _file_of(word, cell))}
-    workload = {name: value for name, value in cell.workload.items() if name != "image_path"}
+    workload = {name: value for name, value in cell.workload.items() if name not in _NOT_RUN}
     key_inputs = {
-        **_device_inputs(identity, probe, state),
+        **_device_inputs(identity, probe, conditions),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
         "weights": {role: checked_sha256(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
         "environment": {},
-        "settings": adapter.resolve_settings(cell.settings),
+        "settings": resolve(cell.adapter, cell.settings),
     }
-    return Job(tuple(argv), files, key_inputs)
+    return Job(tuple(argv), files, key_inputs, affinity(cell.settings), adapter.unfinished)
 
 
 def _file_of(word: str, cell: CellFiles) -> Path | None:
@@ -113,12 +130,15 @@ def _file_of(word: str, cell: CellFiles) -> Path | None:
 
 
 def idle_job(
-    identity: Mapping[str, Any], probe: Path, seconds: int, state: Mapping[str, bool] | None = None
+    identity: Mapping[str, Any],
+    probe: Path,
+    seconds: int,
+    conditions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """Return the job that records the device doing nothing, the baseline of energy; `state` as `cell_job`."""
+    """Return the job that records the device doing nothing, the baseline of energy; else as `cell_job`."""
     argv = ("sleep", str(seconds))
     key_inputs = {
-        **_device_inputs(identity, probe, state),
+        **_device_inputs(identity, probe, conditions),
         "bundle": None,
         "weights": {},
         "workload": {"id": "idle"},
@@ -130,11 +150,13 @@ def idle_job(
 
 
 def _device_inputs(
-    identity: Mapping[str, Any], probe: Path, state: Mapping[str, bool] | None
+    identity: Mapping[str, Any],
+    probe: Path,
+    conditions: Mapping[str, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     return {
-        # Runs of experiments that want no state keep the key that they have always had.
-        **({"state": dict(state)} if state else {}),
+        # Runs of experiments that ask for nothing keep the key that they have always had.
+        **{name: dict(value) for name, value in (conditions or {}).items()},
         "device": {"id": identity["id"], "identity_sha256": sha256_json(identity)},
         "probe": sha256_file(probe / "manifest.json"),
     }

@@ -16,6 +16,7 @@ from typing import Any
 from pocketvlm import frameworks
 from pocketvlm.devices.base import Device
 from pocketvlm.errors import DeviceError, WorkloadError
+from pocketvlm.frameworks.settings import own
 from pocketvlm.measure.jobs import CellFiles
 from pocketvlm.weights.cost import UnknownShapeError
 from pocketvlm.weights.description import read_record
@@ -52,7 +53,7 @@ def available(device: Device) -> int | None:
 def needed(cell: CellFiles) -> dict[str, int] | None:
     """Return the bytes that a run of a cell holds, by what holds them; None where its adapter cannot tell."""
     records = {role: read_record(path) for role, path in cell.weights.items()}
-    settings = frameworks.command(cell.adapter).resolve_settings(cell.settings)
+    settings = frameworks.command(cell.adapter).resolve_settings(own(cell.settings))
     try:
         found: dict[str, int] = frameworks.memory(cell.adapter).footprint(records, settings)
     except UnknownShapeError as error:
@@ -128,6 +129,11 @@ def named(said: str, pid: int) -> str | None:
             if match and int(match[1]) == pid:
                 return line.strip()[:_LINE]
     return None
+
+
+def tells_a_kill(line: str) -> bool:
+    """Whether a line of a device's log says that a process was killed for want of memory."""
+    return any(pattern.search(line[:4096]) for pattern in _KILLED)
 
 
 def _pid(folder: Path) -> int | None:

@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.devices import leftovers
 from pocketvlm.devices.base import Device, run, substitute
-from pocketvlm.devices.deploy import deploy
-from pocketvlm.errors import DeviceError, TransientDeviceError, WorkloadError
-from pocketvlm.measure import sensorlist
+from pocketvlm.devices.deploy import changed, deploy
+from pocketvlm.devices.root import privileged
+from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError, WorkloadError
+from pocketvlm.measure import placement, sensorlist
 from pocketvlm.measure.jobs import Job
+from pocketvlm.measure.kills import KillLog
 from pocketvlm.measure.memory import low_memory_kill
+from pocketvlm.measure.observe import Observer
 from pocketvlm.measure.store import RawStore, StoredRun
 from pocketvlm.provenance import read_json, sha256_file
 
@@ -36,23 +40,28 @@ class Runner:
         deadline_s: int,
         store: RawStore,
         failed: Path,
+        responsiveness: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = device
         self.probe = probe / "bin" / "probe"
         self.deadline_s = deadline_s
         self.store = store
         self.failed = failed
+        self.responsiveness = responsiveness or {}
         self.runs = f"{device.remote_dir}/runs"
         here = [
             {**sensor, "path": substitute(sensor["path"], device.places)} for sensor in identity["sensors"]
         ]
         self.identity = {**identity, "sensors": here}
         self.remote: dict[Path, str] = {}
+        self.kills = KillLog(device)
 
     def deploy(self, jobs: Sequence[Job]) -> None:
         """Put every file that the jobs need on the device, and remove what a killed block left."""
-        run(self.device, ["rm", "-rf", self.runs], timeout=60)
+        leftovers.clear(self.device)
         run(self.device, ["mkdir", "-p", self.runs], timeout=60)
+        if any(job.affinity for job in jobs):
+            placement.check(self.device)
         with self.store.draft() as folder:
             sensors = folder / "sensors.tsv"
             sensorlist.write(self.identity, sensors)
@@ -71,8 +80,17 @@ class Runner:
             self.remote = {path: where[digest] for path, digest in hashes.items()}
             self.sensors = self.remote[sensors]
 
-    def run(self, job: Job, meta: Mapping[str, Any], what: str) -> StoredRun:
-        """Run a job under the probe and add it to the store, or keep what a failed one left and say why."""
+    def run(
+        self,
+        job: Job,
+        meta: Mapping[str, Any],
+        what: str,
+        after: Callable[[], Mapping[str, Any]] = dict,
+    ) -> StoredRun:
+        """Run a job under the probe and add it to the store, or keep what a failed one left and say why.
+
+        `after` is asked when the run has ended, for what belongs to its `meta.json` besides `meta`.
+        """
         out = f"{self.runs}/{os.urandom(6).hex()}"
         child = [self.remote[job.files[word]] if word in job.files else word for word in job.argv]
         ours = bool(job.files)
@@ -81,12 +99,17 @@ class Runner:
             *prefix,
             self.remote[self.probe],
             *("run", "--sensors", self.sensors, "--out", out, "--deadline", str(self.deadline_s)),
-            *("--", *(prefix if ours else ()), *child),
+            *placement.watch(job.affinity),
+            *("--", *placement.pin(job.affinity), *(prefix if ours else ()), *child),
         ]
+        observer = Observer(self.device, self.identity.get("snapshots", {}), self.responsiveness)
         with self.store.draft() as draft:
             gathered = draft / "run"
-            self._record(argv, out, gathered)
-            problem = _problem(gathered, ours)
+            with observer:
+                self._record(privileged(self.device, argv), out, gathered)
+            meta = {**meta, **observer.write(gathered)}
+            self._check_files(job, gathered, what)
+            problem = _problem(gathered, job)
             if problem:
                 starved = self._starved(gathered) if ours else None
                 kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
@@ -95,7 +118,19 @@ class Runner:
                     where=what,
                     do=f"{_ROOM if starved else ''}Read stdout and stderr in {kept}",
                 )
-            return self.store.add(gathered, job.key_inputs, meta)
+            more = {**after(), **self.kills.record(gathered)}
+            return self.store.add(gathered, job.key_inputs, {**meta, **more})
+
+    def _check_files(self, job: Job, gathered: Path, what: str) -> None:
+        """Refuse a run whose files were changed on the device after they had been found right."""
+        used = [self.remote[self.probe], self.sensors, *(self.remote[path] for path in job.files.values())]
+        if names := changed(self.device, used):
+            kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
+            raise IntegrityError(
+                f"{', '.join(names)} changed on {self.device.id} while it was in use: the run does not count",
+                where=what,
+                do=f"Find out what writes there, and start again: it is pushed anew. The run is in {kept}",
+            )
 
     def _starved(self, gathered: Path) -> str | None:
         """Return what shows that memory ran out, for a workload that was killed from outside."""
@@ -124,8 +159,11 @@ class Runner:
                 f"{result.stderr.strip()[-300:]}",
                 do="Read the message of the probe; a full disk or a missing folder is the usual cause",
             )
+        if self.device.root:
+            # Root wrote it, and adbd reads it as somebody else.
+            self.device.root_shell(["chmod", "-R", "a+rX", out], timeout=60)
         self.device.pull(out, gathered)
-        self.device.shell(["rm", "-rf", out], timeout=60)
+        self.device.shell(privileged(self.device, ["rm", "-rf", out]), timeout=60)
         if not (gathered / "probe.json").is_file():
             raise TransientDeviceError(
                 f"the record of a run on {self.device.id} is not complete",
@@ -133,7 +171,7 @@ class Runner:
             )
 
 
-def _problem(folder: Path, ours: bool) -> str | None:
+def _problem(folder: Path, job: Job) -> str | None:
     """Return why a recorded run is no measurement, or None."""
     record = read_json(folder / "probe.json")
     if record["deadline_hit"]:
@@ -144,9 +182,11 @@ def _problem(folder: Path, ours: bool) -> str | None:
         return f"was killed by signal {record['signal']}"
     if record["status"] != 0:
         return f"ended with status {record['status']}: {_last_line(folder)}"
-    if ours and record["stdout_bytes"] == 0:
+    if job.files and record["stdout_bytes"] == 0:
         return "printed nothing"
-    return None
+    # What cannot be a whole run is none: stored, it would count as measured and never be repeated.
+    why = job.unfinished and job.unfinished(*((folder / name).read_bytes() for name in ("stdout", "stderr")))
+    return f"{why}: {_last_line(folder)}" if why else None
 
 
 def _last_line(folder: Path) -> str:

@@ -6,15 +6,18 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketvlm.analyse.numbers import size
-from pocketvlm.analyse.report.origin import Origin
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provenance import code_hash, sha256_file
 from pocketvlm.share import archive
 from pocketvlm.share.archive import Manifest
 from pocketvlm.share.contents import check_contents
+
+if TYPE_CHECKING:
+    # Every start of the workflow imports this module, and the report's takes all libraries that draw along.
+    from pocketvlm.analyse.report.origin import Origin
 
 log = logging.getLogger("pocketvlm")
 

@@ -31,6 +31,8 @@ class Extras:
         paper_figures: `figures/paper_figure<N>.svg`.
         exports: files and folders to link: tables for a manuscript, traces.
         received: `tables/received.json`, of what somebody else measured.
+        soak: `tables/soak_summary.csv`, where the experiment has a soak.
+        soak_figure: `figures/soak.svg`, the same.
     """
 
     ledger: Path | None = None
@@ -42,6 +44,8 @@ class Extras:
     paper_figures: Sequence[Path] = ()
     exports: Sequence[Path] = ()
     received: Path | None = None
+    soak: Path | None = None
+    soak_figure: Path | None = None
 
     @classmethod
     def names(cls) -> list[str]:

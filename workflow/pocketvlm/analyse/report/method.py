@@ -61,6 +61,20 @@ DEFINITIONS = (
     ),
     Definition("gpu_frequency", "time-weighted mean", "MHz", "sensor: devfreq"),
     Definition("cpu_frequency", "time-weighted mean of a policy’s cores", "MHz", "sensor: cpufreq"),
+    Definition("clock_mean", "Σ f·Δt ÷ ΣΔt over a policy’s frequencies", "MHz", "sensor: time_in_state"),
+    Definition(
+        "clock_drop",
+        "100 · (1 − clock_mean while decoding ÷ that of the first 3 s of decoding in the cell’s first run of "
+        "the block), of the fastest policy that worked",
+        "%",
+        "derived: time_in_state",
+    ),
+    Definition("start_hot", "1: the device was not cool when the run began", "1", "host"),
+    Definition("start_wait", "how long the run waited for the device to cool", "s", "host"),
+    Definition("warmups_made", "warm-ups of the cell before the run", "1", "host"),
+    Definition("warmups_cv", "standard deviation ÷ mean of the last warm-ups’ durations", "%", "host"),
+    Definition("low_memory_kills", "lines of the log that tell of a killed process", "1", "host"),
+    Definition("answer_wrong", "1: no answer of trained weights, and why", "1", "host"),
     Definition(
         "rss_peak", "largest sample of the workload’s resident memory", "MiB", "sensor: /proc/<pid>/statm"
     ),
@@ -89,6 +103,44 @@ DEFINITIONS = (
         "ms",
         "probe",
     ),
+    Definition(
+        "missed_deadlines_60hz",
+        "100 · wake-ups more than 16.7 ms late ÷ wake-ups due, such as were slept through included",
+        "%",
+        "probe",
+    ),
+    Definition("missed_deadlines_120hz", "the same with 8.3 ms, a frame at 120 Hz", "%", "probe"),
+    Definition(
+        "shell_round_trip",
+        "50th and 99th percentile of how long a tiny command over the device’s shell took",
+        "ms",
+        "observed: this host",
+    ),
+    Definition(
+        "frames", "frames that the foreground activity drew", "1", "observed: gfxinfo, SurfaceFlinger"
+    ),
+    Definition(
+        "jank_percent",
+        "100 · frames with FrameCompleted − IntendedVsync longer than a frame’s interval ÷ frames",
+        "%",
+        "derived: gfxinfo, SurfaceFlinger",
+    ),
+    Definition(
+        "gpu_time_workload",
+        "Δ GPU time of the uid that the workload runs as",
+        "ms",
+        "sensor: dumpsys gpu --gpuwork",
+    ),
+    Definition(
+        "gpu_time_screen", "Δ GPU time of the system’s uid, 1000", "ms", "sensor: dumpsys gpu --gpuwork"
+    ),
+    Definition("gpu_time_uid", "Δ GPU time of another uid", "ms", "sensor: dumpsys gpu --gpuwork"),
+    Definition(
+        "threads_misplaced",
+        "threads of the workload whose Cpus_allowed_list is not within what the cell asks for",
+        "1",
+        "probe",
+    ),
     Definition("probe_cpu", "100 · the probe’s own CPU time ÷ wall time", "% of one core", "probe"),
     Definition(
         "sensor_coverage",
@@ -96,6 +148,7 @@ DEFINITIONS = (
         "%",
         "probe",
     ),
+    Definition("unmet", "what of the wanted state was not met, and why", "1", "derived: the run’s record"),
 )
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from pocketvlm.analyse import dag, numbers
+from pocketvlm.analyse import dag, numbers, pages
 from pocketvlm.analyse.figures import labels, palette, reasons
 from pocketvlm.analyse.report import data, gaps, live, method, picture, raw, responsiveness
 from pocketvlm.analyse.report.compared import Audit, read_audit, read_battery, read_ledger
@@ -22,6 +21,8 @@ from pocketvlm.analyse.report.extras import Extras, link
 from pocketvlm.analyse.report.inline import inline_svg
 from pocketvlm.analyse.report.origin import Origin
 from pocketvlm.analyse.report.sheets import read_sheet
+from pocketvlm.analyse.report.soak import read_soak
+from pocketvlm.analyse.report.states import wishes
 from pocketvlm.errors import IntegrityError, PocketvlmError
 from pocketvlm.provenance import atomic_file, read_json
 
@@ -131,17 +132,14 @@ def _audit(path: Path | None) -> Audit | None:
     return read_audit(path) if path else None
 
 
-def _environment(templates: Path) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["size"] = numbers.size
-    environment.filters["slug"] = numbers.slug
-    return environment
+def _shown(value: Any) -> Any:
+    """What the page prints of a value: no text, whoever wrote it, hides a character or turns the line around.
+
+    Titles and prompts too: those of a received archive are another person's.
+    """
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return numbers.visible(value, len(value))[0]
+    return value
 
 
 def render(
@@ -205,7 +203,7 @@ def render(
             where=str(runs),
             do="Aggregate the tables again from the blocks",
         )
-    environment = _environment(templates)
+    environment = pages.environment(templates, _shown)
     script = _joined(templates / "js", ".js")
     style = _joined(templates / "css", ".css").replace(
         "/* phases */", palette.css_variables().replace("\n", " ")
@@ -237,6 +235,7 @@ def render(
         numbers_count=len(frame[["cell", "phase", "metric"]].drop_duplicates()),
         absent=gaps.absent(frame),
         devices={name: _describe_device(one) for name, one in known.items()},
+        wishes=wishes((run.device, run.state or {}) for run in listed.values()),
         manifests=[read_json(path) for path in manifests],
         workloads=workloads,
         pictures={str(one.get("id", "")): picture.picture(one, images) for one in workloads},
@@ -255,6 +254,7 @@ def render(
             for name, path in (("ours", more.battery_life), ("paper", more.paper_battery_life))
             if path
         },
+        soak=read_soak(more.soak, names, cell_tags) if more.soak else (),
         paper_tables=[read_sheet(path, destination) for path in more.paper_tables],
         figures=drawn,
         graph=Markup(dag.draw_svg(dag.reduce_edges(dag.parse_rulegraph(rulegraph)), on_device=on_device)),

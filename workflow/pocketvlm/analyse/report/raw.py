@@ -43,6 +43,8 @@ class Run:
     argv: tuple[str, ...]
     files: tuple[RawFile, ...]
     workload: Mapping[str, Any]
+    device: str = ""
+    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def read_runs(blocks: Sequence[Path], raw: Path, page: Path) -> dict[str, Run]:
                 argv=tuple(str(word) for word in meta["argv"]),
                 files=tuple(files),
                 workload=meta["key_inputs"].get("workload", {}),
+                device=str(meta["key_inputs"].get("device", {}).get("id", "")),
+                state=meta.get("state"),
             )
     return found
 

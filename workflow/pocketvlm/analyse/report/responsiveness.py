@@ -1,9 +1,10 @@
-"""How late the waking thread was in each phase: what a person who scrolls meanwhile would notice."""
+"""How a device answers meanwhile, by phase: what a person who scrolls or types would notice."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +17,15 @@ FRAMES_MS = {60: 1000 / 60, 120: 1000 / 120}
 """Length of a frame in ms at a display's rate in Hz."""
 
 MISSED = "missed_deadlines_"
-"""Prefix of metrics that count frames, where the experiment has them: `missed_deadlines_60hz`."""
+"""Prefix of metrics that count deadlines, `missed_deadlines_60hz`; their unit is %."""
+
+BESIDES = {
+    "shell_round_trip_p50": "shell p50, ms",
+    "shell_round_trip_p99": "shell p99, ms",
+    "frames": "frames",
+    "jank_percent": "jank",
+}
+"""What an experiment may ask for besides, and its column's heading; shown where a phase has a number."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Lateness:
 
     Attributes:
         share: p99 as a part of a 60 Hz frame, at most 1, for the bar.
-        missed: (metric's rate, text) of missed deadlines, where measured.
+        missed: (metric's rate, text with its unit) of missed deadlines, where measured.
+        besides: (heading of BESIDES, text) of what else was watched, where measured.
         reason: why there is no number; empty when there is one.
         rows: ids of the rows of p50 and p99 among all values.
     """
@@ -36,6 +46,7 @@ class Lateness:
     share: float
     worst: str
     missed: tuple[tuple[str, str], ...]
+    besides: tuple[tuple[str, str], ...]
     reason: str
     row: str
 
@@ -46,6 +57,12 @@ def _verdict(p99_ms: float) -> str:
         if p99_ms < FRAMES_MS[rate]:
             return f"within a {rate}\u00a0Hz frame"
     return f"more than a {min(FRAMES_MS)}\u00a0Hz frame"
+
+
+def _with_unit(record: pd.Series[Any]) -> str:
+    """Return a median as text, with its unit where that is per cent; other units stand in the heading."""
+    text = number(float(record["median"]))
+    return f"{text}\u00a0%" if record["unit"] == "%" else text
 
 
 def lateness(one: CellData, summary: pd.DataFrame) -> tuple[Lateness, ...]:
@@ -66,13 +83,18 @@ def lateness(one: CellData, summary: pd.DataFrame) -> tuple[Lateness, ...]:
         p50 = of_phase.loc["wake_late_p50"] if "wake_late_p50" in of_phase.index else p99
         row = ids.get((phase, "wake_late_p99"), "")
         missed = tuple(
-            (str(name).removeprefix(MISSED), number(float(record["median"])))
+            (str(name).removeprefix(MISSED), f"{number(float(record['median']))}\u00a0%")
             for name, record in of_phase.iterrows()
             if str(name).startswith(MISSED) and pd.notna(record["median"])
         )
+        besides = tuple(
+            (heading, _with_unit(of_phase.loc[name]))
+            for name, heading in BESIDES.items()
+            if name in of_phase.index and pd.notna(of_phase.loc[name, "median"])
+        )
         if pd.isna(p99["median"]):
             reason = condensed_gate(str(p99["gate"])) if pd.notna(p99["gate"]) else "no reason recorded"
-            out.append(Lateness(phase, "", "", 0.0, "", missed, reason, row))
+            out.append(Lateness(phase, "", "", 0.0, "", missed, besides, reason, row))
             continue
         value = float(p99["median"])
         out.append(
@@ -83,6 +105,7 @@ def lateness(one: CellData, summary: pd.DataFrame) -> tuple[Lateness, ...]:
                 share=min(1.0, value / FRAMES_MS[60]),
                 worst=_verdict(value),
                 missed=missed,
+                besides=besides,
                 reason="",
                 row=row,
             )

@@ -7,6 +7,7 @@ config/frameworks.yaml.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from pocketvlm.errors import ConfigError
 
 PROGRAM = "bin/llama-mtmd-cli"
+# What every version prints on stderr when the answer is complete; `grammar` reads the lines themselves.
+_TIMES = (re.compile(rb"prompt eval time +="), re.compile(rb"(?<!prompt )eval time +="))
 
 # ggml types that a KV cache may have (kv_cache_types in common/arg.cpp).
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
@@ -170,6 +173,17 @@ def place_marker(workload: Mapping[str, Any], marker: str) -> str:
         where=f"workload {workload.get('id', '')}: image_position",
         do="Give first or last",
     )
+
+
+def unfinished(stdout: bytes, stderr: bytes) -> str | None:
+    """Return why a run that exited with 0 did not come to its end, by its output; None when it did.
+
+    Args:
+        stdout, stderr: what it printed, in any encoding or none.
+    """
+    if not all(line.search(stderr) for line in _TIMES):
+        return "ended without its timing block"
+    return None
 
 
 def command(

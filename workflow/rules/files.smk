@@ -1,0 +1,133 @@
+"""Which files an experiment has, by what asks for them: tables, figures, the report, an archive."""
+
+
+def each_device(pattern):
+    return expand(pattern, device=DEVICES)
+
+
+def cell_files(wildcards):
+    """Where the records of a cell are: those of its device."""
+    device = CELLS[wildcards.cell].device
+    return {
+        "samples": f"{EXPERIMENT}/records/{device}/samples.parquet",
+        "phases": f"{EXPERIMENT}/records/{device}/phases.parquet",
+        "identity": identity_path(device),
+    }
+
+
+def archive_path():
+    return f"{EXPERIMENT}/{STUDY.name}.pocketvlm.tar.gz"
+
+
+def origin_path():
+    """In the folder of what was received: who packed it, with what."""
+    return f"{ROOT}/origin.json"
+
+
+def origin_files():
+    """Who measured it, where that was somebody else."""
+    return [origin_path()] if RECEIVED else []
+
+
+def export_files():
+    """Tables for a manuscript, and a trace of each measured run."""
+    return [*tables("cells.md", "cells.tex"), *each_device(f"{EXPERIMENT}/traces/{{device}}")]
+
+
+def everything(wildcards):
+    """What the target `all` asks for."""
+    return rules.all.input
+
+
+def tables(*names):
+    return [f"{EXPERIMENT}/tables/{name}" for name in names]
+
+
+def figures():
+    names = ["phases", "throughput", "energy", *[f"timeline-{cell}" for cell in AVAILABLE]]
+    return expand(f"{EXPERIMENT}/figures/{{name}}.{{ending}}", name=names, ending=["svg", "png"])
+
+
+def paper_values():
+    """The published values that the experiment's numbers stand beside; nothing without a paper."""
+    paper = STUDY.experiment.get("paper")
+    return str(STUDY.paths["papers"] / f"{paper}.yaml") if paper else []
+
+
+def paper_files():
+    """The paper's tables and figures in its own layout."""
+    if "paper" not in STUDY.experiment:
+        return []
+    names = expand("paper_table{number}.{ending}", number=[1, 2, 3], ending=["csv", "md", "tex"])
+    drawn = expand("paper_figure{number}.{ending}", number=[1, 2, 3, 4], ending=["svg", "png"])
+    return [*tables(*names), *[f"{EXPERIMENT}/figures/{name}" for name in drawn]]
+
+
+def measured_devices():
+    """The devices that have a cell which can be measured."""
+    return [name for name in DEVICES if any(cell.unavailable is None for cell in STUDY.cells_of(name))]
+
+
+def audited_paper():
+    """The published values that the audit computes against each other, whatever the experiment."""
+    return str(STUDY.paths["papers"] / f"{STUDY.analysis['audit']['paper']}.yaml")
+
+
+def audit_files():
+    """Published values and our own tables by one measure, and the hours on a battery that follow from each."""
+    return [*PUBLISHED_AUDIT.values(), *tables("battery_life.csv", "self_audit.csv")]
+
+
+def peak_files(wildcards):
+    """What the peaks of a device come from: the benchmark where they are measured, else a quoted value's file."""
+    device = STUDY.devices[wildcards.device]
+    if is_measured(device):
+        return {
+            "bundle": f"results/bundles/peaks-{device['target']}",
+            "identity": f"results/devices/{device['id']}/identity.json",
+        }
+    return {"paper": [str(path) for path in quoted_from(device, STUDY.paths["papers"])]}
+
+
+def made_of_device(device):
+    """What the bounds of a device's cells are computed from: weights records and settings."""
+    return {
+        cell.id: {
+            "weights": {
+                role: f"{path.removesuffix('.gguf')}.json" for role, path in weights_files(cell).items()
+            },
+            "settings": dict(cell.settings),
+        }
+        for cell in cells_to_measure(device)
+    }
+
+
+def made_of(wildcards):
+    return made_of_device(wildcards.device)
+
+
+def weights_records(wildcards):
+    return sorted({path for parts in made_of(wildcards).values() for path in parts["weights"].values()})
+
+
+def ledger_settings():
+    """What the ledger takes from the configuration."""
+    return {
+        "shapes": {name: entry["shape"] for name, entry in STUDY.models.items() if "shape" in entry},
+        "bootstrap": STUDY.analysis["bootstrap"],
+        "tolerance_percent": STUDY.analysis["ledger"]["tolerance_percent"],
+    }
+
+
+def ledger_files():
+    """Published values, ours, others' and the physical bounds."""
+    return tables("ledger.csv")
+
+
+def soak_files():
+    """The soak's tables and figure; none where the experiment has no soak, or an archive holds none."""
+    return soaking.files(EXPERIMENT) if SOAK and not RECEIVED else []
+
+
+def report_page():
+    return f"{EXPERIMENT}/report/index.html"
