@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pocketvlm.analyse.report import Extras
+from pocketvlm.analyse.soak.tables import SUMMARY
 
 LEDGER = [
     *("experiment", "stack", "cell", "device_kind", "weights_kind", "quantity", "phase", "unit"),
@@ -138,6 +139,13 @@ def battery(path: Path, cell: str) -> Path:
     return write(path, BATTERY, [{**same, **possible}, {**same, **impossible}])
 
 
+def soak(path: Path, cell: str) -> Path:
+    """Write the summary of a cell's soak: a value with an interval, and one that is NA."""
+    ratio = {"quantity": "sustained_ratio", "value": 0.7421, "unit": "1", "ci_low": 0.71, "ci_high": 0.78}
+    never = {"quantity": "time_to_throttle", "unit": "s", "note": "not throttled <b>within</b> 60 s"}
+    return write(path, SUMMARY, [{"cell": cell, **ratio}, {"cell": cell, **never}])
+
+
 def every(folder: Path, cell: str, figure: Path) -> Extras:
     """Write one of each; `figure` stands for the paper's."""
     table = folder / "paper_table2.md"
@@ -155,4 +163,6 @@ def every(folder: Path, cell: str, figure: Path) -> Extras:
         paper_tables=[table],
         paper_figures=[drawn],
         exports=[table.with_suffix(".tex")],
+        soak=soak(folder / "soak_summary.csv", cell),
+        soak_figure=drawn,
     )

@@ -137,10 +137,12 @@ def write_run(
     expected: int | None = None,
     idle: str | None = None,
     texts: Sequence[tuple[int, str, str]] = ((-500, "battery.status", "Discharging"),),
+    noted: Mapping[str, Any] | None = None,
 ) -> str:
     """Write a complete raw run and return the sha256 of its meta.json.
 
-    `idle` is what `meta.json` names as the run's baseline; `texts` are (t_us from the start, sensor, value).
+    `idle` is what `meta.json` names as the run's baseline, `noted` what else it says; `texts` are (t_us from
+    the start, sensor, value).
     """
     folder.mkdir(parents=True)
     content = dict(
@@ -195,6 +197,7 @@ def write_run(
         "number": int(folder.name),
         "role": role,
         "idle": idle,
+        **(noted or {}),
         "key_inputs": {
             "workload": {"id": "idle"}
             if role == "idle"

@@ -189,6 +189,38 @@ def test_a_framework_is_built_by_its_recipe_and_reproducibly(tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "a" / "out").iterdir()) == [first.name]
 
 
+# What a person may call a folder; CMake, ninja, a shell and a compiler each take some of it for their own.
+ODD = ["it's a folder", 'q"$(touch canary)`touch canary`', "a=b", "a${HOME}", "a;b|c", "a\\b"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_name_of_the_folder_is_not_in_the_bytes_of_a_program(tmp_path: Path, name: str) -> None:
+    plain, odd = make_probe(tmp_path / "plain"), make_probe(tmp_path / name)
+    assert (plain / "bin/probe").read_bytes() == (odd / "bin/probe").read_bytes()
+    assert not list(tmp_path.rglob("canary*")) and not Path("canary").exists()
+
+
+@pytest.mark.slow
+def test_a_framework_can_be_built_in_any_folder(tmp_path: Path) -> None:
+    plain = make_framework(tmp_path / "plain")
+    for name in ODD:
+        odd = make_framework(tmp_path / name)
+        assert (plain / "bin/small").read_bytes() == (odd / "bin/small").read_bytes(), name
+        assert [path.name for path in odd.parent.iterdir()] == [odd.name]
+    assert not list(tmp_path.rglob("canary*")) and not Path("canary").exists()
+
+
+def test_where_no_folder_is_plain_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle.tempfile, "gettempdir", lambda: "/tmp/a;b")
+    with (
+        pytest.raises(ProvisionError, match=r"unusual characters.*TMPDIR"),
+        bundle.workplace(tmp_path / "a=b" / "x"),
+    ):
+        pass
+
+
 @pytest.mark.slow
 def test_a_build_that_fails_leaves_the_log_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(ProvisionError, match=r"the build failed with status 1: .*missing_name") as caught:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pocketvlm.devices.base import Progress, Result
-from pocketvlm.devices.deploy import deploy
+from pocketvlm.devices.deploy import changed, deploy
+from pocketvlm.devices.folder import MARK
 from pocketvlm.devices.local import LocalDevice
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError
 
@@ -117,7 +118,7 @@ def test_a_damaged_transfer_never_gets_its_final_name(device, files):
     device.damage = lambda path: os.truncate(path, 7)
     with pytest.raises(IntegrityError, match=r"has sha256 [0-9a-f]{64} on watched, expected"):
         bring(device, files)
-    assert [path for path in Path(device.remote_dir).rglob("*") if path.is_file()] == []
+    assert [path.name for path in Path(device.remote_dir).rglob("*") if path.is_file()] == [MARK]
     device.damage = None
     assert Path(bring(device, files)[files[1][1]]).read_bytes() == files[1][0].read_bytes()
 
@@ -130,7 +131,7 @@ def test_a_push_that_breaks_off_leaves_nothing_that_is_trusted(device, files):
     device.damage = die
     with pytest.raises(TransientDeviceError):
         bring(device, files)
-    assert [path for path in Path(device.remote_dir).rglob("*") if path.is_file()] == []
+    assert [path.name for path in Path(device.remote_dir).rglob("*") if path.is_file()] == [MARK]
     device.damage = None
     bring(device, files)
     assert device.pushed == ["program", "weights.gguf"]
@@ -199,3 +200,19 @@ def test_a_large_file_reports_and_a_small_one_does_not(device, files, tmp_path):
     assert lines
     assert all(line.startswith("push 3/3 large: ") for line in lines)
     assert "42 of 42 MB, 100 %" in lines[-1]
+
+
+def test_a_file_that_changes_while_it_is_in_use_is_named(
+    device: WatchedDevice, files: list[tuple[Path, str]]
+) -> None:
+    placed = list(bring(device, files).values())
+    device.commands.clear()
+    assert changed(device, placed) == []
+    assert len(device.commands) == 1
+    there = next(Path(path) for path in placed if path.endswith("weights.gguf"))
+    before = there.stat()
+    there.write_bytes(os.urandom(before.st_size))
+    os.utime(there, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changed(device, placed) == ["weights.gguf"]
+    there.unlink()
+    assert changed(device, placed) == ["weights.gguf"]

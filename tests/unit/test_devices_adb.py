@@ -15,7 +15,7 @@ import pytest
 from pocketvlm.devices import lock_name
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import parse_free_space
-from pocketvlm.errors import DeviceError, TransientDeviceError
+from pocketvlm.errors import DeviceError, TransientDeviceError, of_the_disk
 from tests.adb_server import FakeServer, packet
 
 
@@ -40,6 +40,12 @@ def device(server: FakeServer, serial: str | None = None) -> AdbDevice:
             "z",
             DeviceError,
             ["device z is not connected", "a (device)", "config/devices/pixel.yaml"],
+        ),
+        (
+            "a\tdevice\nb\tdevice\na\tdevice\n",
+            "a",
+            DeviceError,
+            ["several connected devices have the serial of pixel (a)", "Unplug all but the one"],
         ),
         ("a\tunauthorized\n", "a", DeviceError, ["not authorised", "Allow USB debugging"]),
         ("a\toffline\n", "a", TransientDeviceError, ["not ready", "offline", "Plug it in again"]),
@@ -75,9 +81,21 @@ def test_a_connection_that_is_lost_is_transient_and_nothing_is_run_again(adb_ser
         connection.shutdown(socket.SHUT_RDWR)
 
     server = adb_server("only\tdevice\n", {"shell,v2,raw": shell})
-    with pytest.raises(TransientDeviceError, match=r"connection to pixel .* was lost"):
-        device(server).shell(["probe"], 5)
+    with pytest.raises(
+        TransientDeviceError,
+        match=r"connection to pixel \(only\) was lost during `su -c 'probe run x/y'`: it was closed",
+    ):
+        device(server).shell(["su", "-c", "/data/local/tmp/probe run x/y"], 5)
     assert sum(service.startswith("shell") for service in server.asked) == 1
+
+
+def test_a_command_that_adb_cannot_take_is_refused_and_not_cut(adb_server):
+    server = adb_server("only\tdevice\n")
+    phone = device(server)
+    with pytest.raises(DeviceError, match="longer than the 65535") as caught:
+        phone.shell(["program", "--prompt", "'" * 30_000], 5)
+    assert not isinstance(caught.value, TransientDeviceError) and "prompt" in caught.value.do
+    assert not [service for service in server.asked if service.startswith("shell")]
 
 
 def test_a_device_that_hangs_is_given_up_at_the_deadline(adb_server, monkeypatch):
@@ -93,6 +111,59 @@ def test_a_device_that_hangs_is_given_up_at_the_deadline(adb_server, monkeypatch
     with pytest.raises(TransientDeviceError, match="stopped answering"):
         phone.shell(["true"], 5)
     assert time.monotonic() - started < 4
+
+
+def _runs_on(connection: socket.socket) -> None:
+    connection.sendall(b"OKAY" + packet(1, b"77\n"))
+    connection.recv(1)  # until the client gives up
+
+
+def test_a_device_that_stops_during_a_silent_run_is_noticed_before_the_deadline(adb_server):
+    def sync(connection: socket.socket) -> None:
+        asked.append(time.monotonic())
+        if len(asked) > 2:
+            connection.recv(1)
+            return
+        connection.sendall(b"OKAY")
+        connection.recv(1024)
+        connection.sendall(b"STAT" + struct.pack("<III", 0o040755, 0, 0))
+        connection.recv(1024)
+
+    asked: list[float] = []
+    server = adb_server("only\tdevice\n", {"shell,v2,raw": _runs_on, "sync": sync})
+    phone = AdbDevice(
+        device_id="pixel", kind="phone", serial=None, port=server.port, remote_dir="/d", stall_seconds=0.6
+    )
+    process = phone.spawn(["/d/objects/ab/probe", "run"])
+    with pytest.raises(TransientDeviceError, match=r"pixel \(only\) stopped answering during `probe run`"):
+        process.wait(60)
+    assert len(asked) == 3, "two signs of life, and none at the third question"
+    assert sum(service.startswith("shell") for service in server.asked) == 1
+
+
+def test_a_server_that_ends_before_it_answers_is_a_lost_connection(adb_server):
+    server = adb_server("only\tdevice\n", {"shell,v2,raw": lambda connection: None})
+    with pytest.raises(TransientDeviceError, match=r"connection to .* was lost during .*: it was closed"):
+        device(server).shell(["true"], 5)
+
+
+def test_a_full_disk_of_this_machine_is_no_lost_connection(adb_server, tmp_path: Path):
+    def sync(connection: socket.socket) -> None:
+        connection.sendall(b"OKAY")
+        connection.recv(1024)
+        connection.sendall(b"STAT" + struct.pack("<III", 0o100644, 1, 0))
+        connection.recv(1024)
+        with contextlib.suppress(OSError):
+            connection.sendall(b"DATA" + struct.pack("<I", 60_000) + bytes(60_000) + b"DONE" + bytes(4))
+
+    full = tmp_path / ".file.part"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        device(adb_server("only\tdevice\n", {"sync": sync})).pull("/d/file", tmp_path / "file")
+    told = of_the_disk(caught.value)
+    assert told is not None
+    assert "this machine's disk is full" in str(told)
+    assert "Free space there" in str(told)
 
 
 def test_the_devices_reason_for_a_refused_push_is_told(adb_server, tmp_path: Path):

@@ -137,3 +137,17 @@ def test_a_file_larger_than_any_run_leaves_is_not_taken(device, tmp_path, monkey
             device.pull(f"{device.remote_dir}/{remote}", tmp_path / "out" / "x")
     assert (tmp_path / "fits").stat().st_size == 1 << 20
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.stat().st_size != 1 << 20] == []
+
+
+def test_links_and_pipes_are_not_taken_from_a_folder(device, tmp_path):
+    """A workload may leave anything where its record is: what it points to is not part of it."""
+    (tmp_path / "secret").write_text("secret")
+    there = Path(device.remote_dir, "out", "sub")
+    there.mkdir(parents=True)
+    (there / "file").write_text("data")
+    (there / "link").symlink_to(tmp_path / "secret")
+    (there / "folder").symlink_to(tmp_path)
+    (there / "endless").symlink_to("/dev/zero")
+    os.mkfifo(there / "pipe")
+    device.pull(f"{device.remote_dir}/out", tmp_path / "here")
+    assert [path.name for path in (tmp_path / "here/sub").iterdir()] == ["file"]

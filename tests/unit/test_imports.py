@@ -32,3 +32,16 @@ def test_every_module_can_be_imported_first() -> None:
         [sys.executable, "-c", SCRIPT, *modules], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == ""
+
+
+def test_a_start_of_the_workflow_loads_nothing_that_draws() -> None:
+    """What the Snakefile imports is loaded at every start, a dry run's too."""
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    imports = [line for line in rules.splitlines() if line.startswith("from pocketvlm")]
+    assert len(imports) > 10
+    heavy = {"matplotlib", "pandas", "scipy", "seaborn"}
+    script = "\n".join(["import sys", *imports, f"print(sorted({heavy} & set(sys.modules)))"])
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout == "[]\n"

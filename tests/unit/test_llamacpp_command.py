@@ -151,3 +151,15 @@ def test_missing_quirks_and_template_are_named() -> None:
         command.command(
             version="0.3.16", model={}, workload=WORKLOAD, settings={}, quirks={}, image_name="x.png"
         )
+
+
+RECORDED = sorted((Path(__file__).parents[1] / "fixtures/llamacpp").glob("*/*/00/stderr"))
+
+
+@pytest.mark.parametrize("stderr", RECORDED, ids=lambda path: path.parts[-4])
+def test_recorded_runs_came_to_their_end_and_parts_of_them_did_not(stderr: Path) -> None:
+    said = stderr.read_bytes()
+    assert command.unfinished(b"an answer", said) is None
+    without = b"\n".join(line for line in said.split(b"\n") if b" eval time" not in line or b"prompt" in line)
+    for part in (b"", said[: len(said) // 3], without, bytes(range(256)) * 64):
+        assert command.unfinished(b"an answer", part) == "ended without its timing block"

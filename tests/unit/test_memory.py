@@ -273,7 +273,7 @@ def test_the_error_of_a_killed_workload_names_the_reason(tmp_path, monkeypatch):
         write_json(gathered / "probe.json", ended)
 
     monkeypatch.setattr(runner, "_record", record)
-    job = SimpleNamespace(argv=("x",), files={"x": tmp_path / "x"}, key_inputs={"a": 1})
+    job = SimpleNamespace(affinity=None, argv=("x",), files={"x": tmp_path / "x"}, key_inputs={"a": 1})
     runner.remote[tmp_path / "x"] = "x"
     with pytest.raises(WorkloadError) as caught:
         runner.run(job, {}, "c")  # type: ignore[arg-type]

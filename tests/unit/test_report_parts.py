@@ -150,8 +150,15 @@ def test_lateness_is_told_against_the_frames_of_a_display(study: Study) -> None:
     gone = late & (summary["phase"] == "decode")
     summary.loc[gone, "median"] = np.nan
     summary["gate"] = summary["gate"].astype(object).mask(gone, "the machine stalled")
-    more = summary[late & (summary["phase"] == "run")].assign(metric="missed_deadlines_60hz", median=3.0)
-    summary = pd.concat([summary, more])
+    of_run = summary[late & (summary["phase"] == "run")]
+    more = [
+        of_run.assign(metric="missed_deadlines_60hz", median=3.0, unit="%"),
+        of_run.assign(metric="shell_round_trip_p50", median=41.5, unit="ms"),
+        of_run.assign(metric="jank_percent", median=12.0, unit="%"),
+    ]
+    # Of each of these the hand-made experiment may have rows of its own.
+    summary = summary[~summary["metric"].str.startswith(("missed_", "shell_", "jank_", "frames"))]
+    summary = pd.concat([summary, *more])
     one = data.cell_data(cells, summary, pd.read_parquet(study.runs))[0]
     found = {row.phase: row for row in responsiveness.lateness(one, summary)}
     assert found["text_prefill"].worst == "within a 120\u00a0Hz frame"
@@ -160,7 +167,9 @@ def test_lateness_is_told_against_the_frames_of_a_display(study: Study) -> None:
     assert found["load"].share == 1.0
     assert found["image_encode"].share == pytest.approx(9.5 / (1000 / 60))
     assert found["decode"].reason == "the machine stalled"
-    assert found["run"].missed == (("60hz", "3.00"),)
+    assert found["run"].missed == (("60hz", "3.00\u00a0%"),)
+    assert found["run"].besides == (("shell p50, ms", "41.5"), ("jank", "12.0\u00a0%"))
+    assert found["load"].besides == ()
 
 
 def test_every_metric_has_a_definition_that_the_documentation_has_too(study: Study) -> None:
@@ -253,7 +262,7 @@ def test_a_manuscripts_table_becomes_a_table_and_nothing_else() -> None:
 def test_a_section_without_its_file_is_left_out_and_one_with_it_is_there(
     study: Study, tmp_path: Path
 ) -> None:
-    sections = ("paper", "ledger", "audit", "battery")
+    sections = ("soak", "paper", "ledger", "audit", "battery")
     plain = render_report(study).read_text()
     assert not [one for one in sections if f'<section id="{one}"' in plain or f'href="#{one}"' in plain]
     name = read_json(study.cells_json)["cells"][0]["cell"]
@@ -263,6 +272,7 @@ def test_a_section_without_its_file_is_left_out_and_one_with_it_is_there(
     assert [one for one in sections if f'<section id="{one}"' in text and f'href="#{one}"' in text] == list(
         sections
     )
+    assert "not throttled &lt;b&gt;within" in text and '<td class="na">NA</td>' in text
     assert "2</span> of 3 checks contradict each other" in text
     with pytest.raises(IntegrityError):
         render_report(study, extras=Extras(ledger=tmp_path / "nowhere.csv"))

@@ -71,6 +71,20 @@ HOSTILE = {
     "below a file": [file("top/a"), file("top/a/b")],
     "no folder": [file("top")],
     "empty": [],
+    "link twice": [special("top/l", tarfile.SYMTYPE, "a"), special("top/l", tarfile.SYMTYPE, "../escaped")],
+    "link over a folder": [special("top/l", tarfile.DIRTYPE), special("top/l", tarfile.SYMTYPE, "..")],
+    "link below a link out": [
+        special("top/l", tarfile.SYMTYPE, "../../.."),
+        special("top/l/escaped", tarfile.SYMTYPE, "x"),
+    ],
+    "link in a folder below a link out": [
+        special("top/l", tarfile.SYMTYPE, "../../.."),
+        special("top/l/escaped/deep", tarfile.SYMTYPE, "x"),
+    ],
+    "link for the top": [special("top", tarfile.SYMTYPE, "/tmp")],
+    "disk": [file("top/a"), special("top/sda", tarfile.BLKTYPE)],
+    "unknown kind": [file("top/a"), special("top/x", b"Z")],
+    "a longer name than a disk holds": [file(f"top/{'x' * 300}")],
 }
 
 
@@ -88,6 +102,19 @@ def test_a_bomb_is_stopped_before_it_is_written(tmp_path: Path) -> None:
     archive = pack(tmp_path / "a.tar.gz", file("top/zeros", bytes(1 << 20)))
     with pytest.raises(IntegrityError, match="more than 1000 bytes"):
         unpack(archive, tmp_path / "out", max_bytes=1000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_holes_counts_with_its_whole_length(tmp_path: Path) -> None:
+    """A sparse member takes a block in the archive and a terabyte on the disk."""
+    info = tarfile.TarInfo("top/holes")
+    info.size = 1 << 40
+    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0"}
+    info.pax_headers |= {"GNU.sparse.size": str(1 << 40), "GNU.sparse.numblocks": "1"}
+    data = info.tobuf(tarfile.PAX_FORMAT)
+    (tmp_path / "a.tar").write_bytes(data + bytes(1024))
+    with pytest.raises(IntegrityError, match=r"a\.tar"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -261,3 +262,19 @@ def test_a_job_ends_when_its_workflow_is_killed(tmp_path: Path) -> None:
                 os.kill(began, signal.SIGKILL)
     assert gone
     assert "is gone" in Path("results/logs/m.log").read_text()
+
+
+def test_a_full_disk_is_no_bug_and_is_told_although_no_record_can_be_written(capfd) -> None:
+    snakemake = job("parse_block")
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    assert fail(snakemake, OSError(errno.ENOSPC, "No space left on device", "results/x.parquet")) == 1
+    printed = capfd.readouterr().err
+    assert (
+        "parse_block failed: this machine's disk is full: No space left on device (results/x.parquet)"
+        in printed
+    )
+    assert "Free space there" in printed
+    assert "Traceback" not in printed
+    assert "bug" not in printed

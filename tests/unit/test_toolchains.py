@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pocketvlm.build import toolchains
+from pocketvlm.build.program import build_program
 from pocketvlm.errors import ConfigError, ProvisionError
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,31 @@ def test_an_ndk_is_found_by_its_variable(tmp_path: Path, monkeypatch: pytest.Mon
     }
     # Drivers of a phone are loaded at run time, which a static program cannot do.
     assert "-static" not in made.link_flags
+
+
+@pytest.mark.parametrize("name", ["n d'k", 'n"dk $(touch canary)`touch canary`', "-x;|&\\"])
+def test_the_folder_of_an_ndk_is_only_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A compiler that notes its arguments and compiles nothing: each must arrive as it was meant."""
+    root = fake_ndk(tmp_path / name)
+    monkeypatch.setenv(toolchains.NDK_VARIABLE, str(root))
+    monkeypatch.setattr(toolchains.platform, "system", lambda: "Linux")
+    made = toolchains.resolve(CATALOGUE, "aarch64-linux-android")
+    script = '#!/bin/sh\nprintf "%s\\n" "$@" > args\nwhile [ "$1" != -o ]; do shift; done\ncp args "$2"\n'
+    Path(made.cc[0]).write_text(script)
+    Path(made.cc[0]).chmod(0o755)
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    build_program(
+        "probe",
+        sources=[tmp_path / "main.c"],
+        toolchain=made,
+        destination=tmp_path / name / "out",
+        build_log=tmp_path / name / "build.log",
+    )
+    arguments = (tmp_path / name / "out/bin/probe").read_text().splitlines()
+    assert "main.c" in arguments and arguments[arguments.index("-o") + 1].startswith(str(tmp_path / name))
+    assert not list(tmp_path.rglob("canary*")) and not Path("canary").exists()
 
 
 def test_an_unset_variable_says_what_it_should_hold() -> None:

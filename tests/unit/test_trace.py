@@ -71,7 +71,7 @@ def block(tmp_path: Path, **run: Any) -> dict[str, Path]:
     raw = tmp_path / "raw"
     seen = run.pop("seen", None) or output(stdout_0_3_16(), stderr_0_3_16())
     meta = write_run(raw / KEY / "00", seen, **run)
-    entry = {"run": f"{KEY}/00", "cell": CELL["cell"], "role": "measured", "meta_sha256": meta}
+    entry = {"run": f"{KEY}/00", "cell": CELL["cell"], "role": "measured", "position": 1, "meta_sha256": meta}
     write_json(tmp_path / "index.json", {"device": "bench", "runs": [entry]})
     write_json(tmp_path / "cells.json", {"cells": [CELL]})
     parse_block(tmp_path / "index.json", raw, IDENTITY, tmp_path / "cells.json", tmp_path / "records")

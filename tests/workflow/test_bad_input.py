@@ -181,6 +181,12 @@ def test_a_phone_that_cannot_be_used_says_why(
     assert not (project.path / "results/devices/pixel/identity.json").exists()
 
 
+# What the framework's stand-in says of a run that came to its end: an answer, and the lines with its times.
+ANSWER = """echo an answer
+echo 'llama_perf_context_print: prompt eval time =      10.00 ms /    20 tokens' >&2
+echo 'llama_perf_context_print:        eval time =      10.00 ms /     9 runs' >&2"""
+
+
 @pytest.fixture
 def stub(project: Project) -> Project:
     """A project whose framework and weights are stand-ins; probe, device, locks and store are real."""
@@ -258,7 +264,7 @@ def test_after_a_failure_finished_runs_are_kept_and_the_rest_is_measured(stub: P
     count = stub.path / "count"
     framework(
         stub,
-        f'echo x >> {count}; echo an answer\n[ "$(wc -l < {count})" != 2 ] || [ -e {marker} ] || exit 9',
+        f'echo x >> {count}\n{ANSWER}\n[ "$(wc -l < {count})" != 2 ] || [ -e {marker} ] || exit 9',
     )
     status, output = measure(stub)
     assert status != 0 and "ended with status 9" in last_line(output)
@@ -296,7 +302,7 @@ def test_no_free_space_is_said_before_anything_is_pushed(stub: Project) -> None:
 
 
 def test_a_killed_workflow_leaves_no_run_that_counts_and_no_process(stub: Project) -> None:
-    framework(stub, "echo an answer; sleep 2.5")
+    framework(stub, f"{ANSWER}\nsleep 2.5")
     with stub.start(*BLOCK, experiment="stub") as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -315,7 +321,7 @@ def test_a_killed_workflow_leaves_no_run_that_counts_and_no_process(stub: Projec
     )
     assert alive == [], gone
     nothing_is_left(stub)
-    framework(stub, "echo an answer")
+    framework(stub, ANSWER)
     status, output = measure(stub)
     assert status == 0, output
     assert len(stub.raw_runs()) == 2

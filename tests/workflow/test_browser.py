@@ -190,7 +190,8 @@ def test_everything_has_a_name(browser: Browser, page_file: Path) -> None:
             }"""
         )
         assert unnamed == []
-        assert page.locator("svg[role=img]").count() == 3 + 4 + 1 + 1
+        # Summaries, timelines, a figure of the paper, the soak's, the graph of rules.
+        assert page.locator("svg[role=img]").count() == 3 + 4 + 1 + 1 + 1
         assert page.get_by_role("slider").count() == 4
         assert page.get_by_role("img", name="Tokens per second").count() == 1
         levels = page.eval_on_selector_all("h1, h2, h3", "found => found.map(one => Number(one.tagName[1]))")

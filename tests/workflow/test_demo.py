@@ -11,8 +11,7 @@ import pytest
 
 from pocketvlm.analyse.records import CELLS_CSV
 from pocketvlm.weights.quantise import check_type
-
-from .conftest import ROOT, Project, checkout
+from tests.project import ROOT, Project, checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.phone]
 

@@ -22,8 +22,8 @@ from pocketvlm.devices import open_device
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import run, substitute
 from pocketvlm.devices.deploy import deploy
-from pocketvlm.devices.emulated import confine, load
-from pocketvlm.devices.identify import identify
+from pocketvlm.devices.emulated import confine, lease, load
+from pocketvlm.devices.identify import calibration_of, identify
 from pocketvlm.errors import DeviceError, ProvisionError, TransientDeviceError
 from pocketvlm.measure import sensorlist
 from pocketvlm.provenance import canonical_json
@@ -301,8 +301,15 @@ def test_its_identity_is_the_same_on_another_start_and_names_no_place(phone, tmp
         assert place not in identity
 
 
+def test_what_its_batterys_current_means_is_found_by_experiment(phone):
+    calibration = calibration_of(phone, CONFIG)
+    assert calibration["current_scale"] == -1e-6, calibration["reason"]
+    assert calibration["findings"]["moved"]
+    assert "negative while discharging" in calibration["findings"]["step"]
+
+
 def test_its_sensors_can_be_read_where_its_identity_says(phone):
-    identity = identify(phone, CONFIG)
+    identity = identify(phone, CONFIG, {"current_scale": -1e-6, "told": None})
     sensors = [{**s, "path": substitute(s["path"], phone.places)} for s in identity["sensors"]]
     sensorlist.text({**identity, "sensors": sensors})
     quantities = {sensor["quantity"] for sensor in sensors}
@@ -314,6 +321,7 @@ def test_its_sensors_can_be_read_where_its_identity_says(phone):
         "battery_status",
         "gpu_busy",
         "cpu_frequency",
+        "time_in_state",
     } <= quantities
     for sensor in sensors:
         if "{pid}" not in sensor["path"]:
@@ -463,6 +471,39 @@ def test_where_it_cannot_be_had_the_way_out_is_named(monkeypatch, tmp_path):
         open_device(config_in(tmp_path / "phone"), results=tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["c ache", "c'ache $(x) `x` ü", "c;ache", "$LIB"])
+def test_the_phone_is_confined_whatever_the_cache_is_called(tmp_path, monkeypatch, name):
+    """The dynamic linker takes a space for the end of a library's name, and goes on without it."""
+    cache = tmp_path / name
+    cache.mkdir()
+    for shared in ("apt", "zig"):
+        (cache / shared).symlink_to(cache_root() / shared)
+    monkeypatch.setenv("POCKETVLM_CACHE", str(cache))
+    folder = tmp_path / "a phone"
+    try:
+        with open_device(config_in(folder), results=tmp_path):
+            processes = below_supervisor(folder)
+            known, held = internet_sockets(), sockets_of(processes)
+            listening = [address for _, address, _, listens in map(known.get, held & known.keys()) if listens]
+            assert len(listening) == 2
+            assert all(address.removeprefix("::ffff:").startswith("127.") for address in listening), listening
+    except DeviceError as error:
+        # A linker that cannot find adbd's libraries says so, and nothing runs.
+        assert name in ("c;ache", "$LIB") and "does not start" in error.what
+    assert below_supervisor(folder) == {}
+
+
+def test_an_adbd_without_its_library_is_ended_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "place", lambda root: (root / ".confine.so").write_bytes(b"no library"))
+    folder = tmp_path / "phone"
+    with (
+        pytest.raises(DeviceError, match="without the library that confines it"),
+        open_device(config_in(folder), results=tmp_path),
+    ):
+        pass
+    assert gone(below_supervisor(folder), 5)
 
 
 def test_nothing_is_written_to_the_users_home(phone, tmp_path):

@@ -18,7 +18,7 @@ from pocketvlm.weights.description import read_record
 from pocketvlm.weights.synthetic import preset_from_config, write
 from tests import hub_server
 from tests.hub_server import REPOSITORY, REVISION, Hub
-from tests.workflow.conftest import ROOT, Project
+from tests.project import ROOT, Project
 
 ENTRY = f"""
 tiny-hub:
