@@ -114,6 +114,20 @@ def test_a_run_during_which_memory_ran_short_is_withheld():
     assert gates({("run", "low_memory_kills"): 2.0}, thresholds={"max_low_memory_kills": 2}) == {}
 
 
+def test_nothing_is_net_of_a_baseline_that_took_more_than_the_run():
+    limit = {"max_rest_above_run_percent": 5}
+    net = {("run", "power"): 1.0, ("run", "power_net"): -0.06, ("decode", "energy_net"): -0.3}
+    closed = gates(net, thresholds=limit)
+    assert {key[1:] for key in closed} == {("run", "power_net"), ("decode", "energy_net")}
+    assert closed["r0", "decode", "energy_net"] == (
+        "the device took 1.06 W at rest and 1 W in the run, 5 % more is allowed: "
+        "the baseline is not of a device at rest"
+    )
+    assert gates({**net, ("run", "power_net"): -0.04}, thresholds=limit) == {}
+    assert gates({**net, ("run", "power_net"): None}, thresholds=limit) == {}
+    assert gates(net, thresholds={}) == {}
+
+
 def test_a_cell_whose_runs_differ_is_withheld():
     def runs(*lengths: float) -> list[dict[tuple[str, str], float | None]]:
         return [{("run", "duration"): length} for length in lengths]

@@ -34,6 +34,7 @@ THRESHOLDS = (
     "max_clock_drop_percent",
     "max_cv_percent",
     "max_low_memory_kills",
+    "max_rest_above_run_percent",
 )
 
 Row = dict[str, Any]
@@ -162,6 +163,8 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
     if above("low_memory_kills", "max_low_memory_kills"):
         count = _short(value["run", "low_memory_kills"])
         _close(rows, f"memory ran short during the run: {count} lines of the log tell of a killed process")
+    if "max_rest_above_run_percent" in thresholds:
+        _judge_baseline(rows, value, thresholds["max_rest_above_run_percent"])
     for row in [row for row in rows if row["metric"] in MARKS and row["value"]]:
         _close(rows, row["reason"])
     sensed = [row for row in rows if row["metric"].startswith(SENSED)]
@@ -183,6 +186,18 @@ def _judge_run(rows: list[Row], thresholds: Mapping[str, float]) -> None:
                 _close([row], f"the phase lasted {_short(length)} ms, {_short(shortest)} ms are needed")
     if "agreement_percent" in thresholds:
         _judge_agreement(rows, value, thresholds["agreement_percent"], thresholds["agreement_ms"])
+
+
+def _judge_baseline(rows: list[Row], value: Mapping[tuple[str, str], float | None], percent: float) -> None:
+    """Withhold what is net of a baseline that took more than the run: something else ran while it rested."""
+    power, net = value.get(("run", "power")), value.get(("run", "power_net"))
+    if power is None or net is None or power - net <= power * (1 + percent / 100):
+        return
+    found = f"the device took {_short(power - net)} W at rest and {_short(power)} W in the run"
+    _close(
+        [row for row in rows if row["metric"] in ("power_net", "energy_net")],
+        f"{found}, {_short(percent)} % more is allowed: the baseline is not of a device at rest",
+    )
 
 
 def _judge_bounds(
