@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 
 from pocketvlm.errors import ConfigError
 
-ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
+ADAPTERS = {
+    "llamacpp": "pocketvlm.frameworks.llamacpp",
+    "mllm": "pocketvlm.frameworks.mllm",
+    "mlc": "pocketvlm.frameworks.mlc",
+    "mlcimp": "pocketvlm.frameworks.mlcimp",
+}
 
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
