@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pocketvlm.frameworks.transcript import NUMBER, Line, lines, tail
+from pocketvlm.frameworks.transcript import NUMBER, Line, complaint, last_lines
 
 _ROLE = rb"(?:[^\s:{}]{1,32}: ){0,2}"
 _SHORT = re.compile(_ROLE + rb"(?:prefill|encode|decode): .*tok/s.*")
@@ -34,7 +34,9 @@ _USAGE = re.compile(rb"(?:[A-Za-z_]{1,32}: ?){0,2}(\{.*\})\s*")
 _LOADED = re.compile(rb"^(?:Loading finished|Finish loading)[^\n]*$", re.MULTILINE)
 _SYSTEM = re.compile(rb"^System prompts finished[^\n]*$", re.MULTILINE)
 _ANSWERS = re.compile(rb"^" + _ROLE + rb"(?:<\|)?assistant(?:\|>)?: ?", re.MULTILINE | re.IGNORECASE)
-_COMPLAINT = re.compile(rb"^Error:|TVMError|InternalError: Check failed|magic number error|load error")
+_COMPLAINT = re.compile(
+    rb"^Error:|TVMError|InternalError: Check failed|magic number error|load error", re.MULTILINE
+)
 
 _NAMES = {b"prefill": "prefill", b"encode": "prefill", b"decode": "decode"}
 _MOST_TOKENS = 1 << 30
@@ -65,7 +67,7 @@ class Statistics:
 
 def statistics(stdout: bytes) -> Statistics | None:
     """Return the last statistics of an output; None if there are none."""
-    every = list(lines(stdout))
+    every = last_lines(stdout)
     for number in range(len(every) - 1, -1, -1):
         line = every[number]
         if _SHORT.fullmatch(line.text):
@@ -148,9 +150,8 @@ def _text(extra: Mapping[str, Any], key: str) -> bytes | None:
 
 def problem(stdout: bytes, stderr: bytes) -> str | None:
     """Return why a run that exited with 0 did not come to its end, by its output; None when it did."""
-    for line in lines(stderr):
-        if _COMPLAINT.search(line.text):
-            return f"exited with 0 after it had said: {tail(line.text)}"
+    if said := complaint(stderr, _COMPLAINT):
+        return f"exited with 0 after it had said: {said}"
     found = statistics(stdout)
     if found is None:
         return "ended without its statistics"

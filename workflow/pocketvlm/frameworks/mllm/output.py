@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pocketvlm.frameworks.transcript import Line, lines, tail
+from pocketvlm.frameworks.transcript import Line, complaint, last_lines
 
 PROGRAM = "mllm"
 
@@ -36,12 +36,9 @@ _NEEDED = {
 # What may stand between the answer and the statistics besides line ends: a colour, or a line of dashes.
 _AFTER = re.compile(rb"(?:\x1b\[[0-9;]{0,32}[A-Za-z]|(?<=\n)-{20,200})\Z")
 _LONGEST_AFTER = 256
-_COMPLAINTS = (
-    re.compile(rb"^Error:"),
-    re.compile(rb"magic number error", re.IGNORECASE),
-    re.compile(rb"load error"),
-    # A tensor that the file lacks; the program computes on with whatever was in memory.
-    re.compile(rb"\S not found\s*$"),
+# The last is a tensor that the file lacks: the program computes on with whatever was in memory.
+_COMPLAINT = re.compile(
+    rb"^Error:|[Mm]agic number error|load error|^[^\n]{0,400}\S not found[ \t\r]{0,8}$", re.MULTILINE
 )
 
 
@@ -66,7 +63,7 @@ class Block:
 
 def statistics(stdout: bytes) -> Block | None:
     """Return the statistics at the end of an output; None if there are none, or not all of them."""
-    every = list(lines(stdout))
+    every = last_lines(stdout)
     rules = [n for n, line in enumerate(every) if _RULE.fullmatch(line.text)]
     heads = [n for n, line in enumerate(every) if _SUMMARY.fullmatch(line.text)]
     if len(rules) > 1 and not any(head > rules[-2] for head in heads):
@@ -103,9 +100,8 @@ def _fields(inside: list[Line]) -> tuple[dict[str, bytes], str]:
 
 def problem(stdout: bytes, stderr: bytes) -> str | None:
     """Return why a run that exited with 0 did not come to its end, by its output; None when it did."""
-    for line in lines(stderr):
-        if any(complaint.search(line.text) for complaint in _COMPLAINTS):
-            return f"exited with 0 after it had said: {tail(line.text)}"
+    if said := complaint(stderr, _COMPLAINT):
+        return f"exited with 0 after it had said: {said}"
     block = statistics(stdout)
     if block is None:
         return "ended without its timing block"
