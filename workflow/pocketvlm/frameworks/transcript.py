@@ -25,6 +25,8 @@ NUMBER = rb"[-+]?(?:\d{1,15}(?:\.\d{0,15})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
 
 MAX_LINE = 8192
 LAST = 1 << 16
+# No time in seconds and no rate per second lies outside; NaN does not lie inside.
+_LEAST, _MOST = 1e-9, 1e12
 _TAIL_LINES = 6
 _TAIL_CHARS = 200
 _COLOUR = re.compile(rb"\x1b\[[0-9;]{0,32}[A-Za-z]")
@@ -132,7 +134,7 @@ def positive(printed: bytes | None, what: str, program: str) -> tuple[float | No
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value <= 0:
+    if not _LEAST <= value <= _MOST:
         return None, f"{program} printed {text} as {what}"
     return value, ""
 

@@ -46,13 +46,8 @@ from pocketvlm.frameworks.transcript import (
     timeline,
 )
 
+# Its total is the sum of two counters and says nothing more.
 ACCOUNTING = (
-    Accounting(
-        "total",
-        parts=("prompt_eval", "decode"),
-        outside=("load",),
-        rest="nothing: it is their sum",
-    ),
     Accounting("prompt_eval", parts=("image_encode",), outside=(), rest="evaluating text and image"),
 )
 
