@@ -46,7 +46,12 @@ __all__ = [
     "memory",
 ]
 
-ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
+ADAPTERS = {
+    "llamacpp": "pocketvlm.frameworks.llamacpp",
+    "mllm": "pocketvlm.frameworks.mllm",
+    "mlc": "pocketvlm.frameworks.mlc",
+    "mlcimp": "pocketvlm.frameworks.mlcimp",
+}
 
 
 def _part(adapter: str, part: str) -> ModuleType:
