@@ -124,6 +124,8 @@ _NEEDED = {
 
 
 def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: str) -> None:
+    if source["kind"] == "wheel":
+        return
     if source["kind"] == "prebuilt":
         one, each = {"path", "sha256"} <= set(source), "targets" in source
         if one == each or (each and {"path", "sha256"} & set(source)):
@@ -143,13 +145,14 @@ def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: st
         )
 
 
-def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
-    """Return why a version of a framework cannot be had for a target as things are; None when it can.
+def missing(entry: Mapping[str, Any], version: str, target: str, device_kind: str) -> str | None:
+    """Return why a version of a framework cannot be had for a device as things are; None when it can.
 
     Args:
         entry: the framework's.
         version: one of its versions.
         target: what it is to run on.
+        device_kind: what kind of device that is.
     """
     about = entry["versions"][version]
     if "unprovisioned" in about:
@@ -161,6 +164,10 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     if named is None:
         known = ", ".join(sorted(source["targets"]))
         return f"version {version} has no binaries for {target}, only for {known}: add them to its source"
+    if source["kind"] == "wheel":
+        # A wheel is made for an interpreter and a C library that Android has not.
+        lacks = f"version {version} is a Python wheel ({named['file']}), and this device has no Python for it"
+        return None if device_kind == "local" else lacks
     path = Path(named["path"])
     if not path.exists():
         what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"

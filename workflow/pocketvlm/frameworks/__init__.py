@@ -46,7 +46,7 @@ __all__ = [
     "memory",
 ]
 
-ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
+ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp", "mnn": "pocketvlm.frameworks.mnn"}
 
 
 def _part(adapter: str, part: str) -> ModuleType:

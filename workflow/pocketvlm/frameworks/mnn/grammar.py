@@ -1,6 +1,10 @@
 """What `mnn_vlm.py` prints: lines of its own around the answer that MNN's engine streams.
 
-    phase = load                              a phase begins; `other` is what belongs to none
+    phase = load                              the engine begins to load: before that, Python did
+    phase = text_prefill                      it has loaded; the image file is read and decoded
+    phase = image_encode
+    phase = text_prefill
+    image_tokens = 291 tokens
     [MNNLLM] response: text=…, stream=1, …    the engine repeats the prompt
     <answer>[MNNLLM] response:                and ends the answer, one evaluation after the last token
 
@@ -34,13 +38,10 @@ _ENDS = (b"MAX_TOKENS_FINISHED", b"NORMAL_FINISHED")
 # The phases that the program announces before the answer, in order, each with the name of its boundary.
 _ANNOUNCED = (
     ("load_start", "load"),
-    ("load_end", "other"),
+    ("load_end", "text_prefill"),
     ("image_encode_start", "image_encode"),
-    ("image_encode_end", "other"),
-    ("prompt_start", "text_prefill"),
+    ("image_encode_end", "text_prefill"),
 )
-# Between these nothing but text is handled: arriving together, they are one moment.
-_BACK_TO_BACK = {("image_encode_end", "prompt_start")}
 _JOINT = "MNN evaluates text and image of the prompt in one call"
 _MORE = "MNN evaluates the last token, too: its time is longer than from the first token to the last"
 # Counter to the engine's name for it, the phase, what it covers, and why nothing observed means the same.
@@ -73,16 +74,19 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     sampled = _count(figures, b"answer_tokens", output)
     check_count(_PROGRAM, sampled, max_tokens=max_tokens, exact=exact)
     image, whole = (_count(figures, name, output) for name in (b"image_tokens", b"prompt_tokens"))
-    boundaries, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
+    found, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
+    # Where the engine's own loading begins, no phase does: that of Python is loading, too.
+    boundaries = tuple(boundary for boundary in found if boundary.name != "load_start")
+    moments = {boundary.name: boundary.t_us for boundary in found}
     return Report(
-        boundaries=tuple(boundaries),
-        counters=_counters(figures),
+        boundaries=boundaries,
+        counters=_counters(figures, moments["load_start"] * 1e-3),
         tokens={"decode": sampled, "image_prefill": image, "text_prefill": whole - image},
         decode_steps=sampled - 1,
         answer=data[begin:last].decode("utf-8", errors="replace"),
         answer_bytes=data[begin:last],
         token_times_us=arrivals(stdout, begin, last),
-        first_token_us=next(b.t_us for b in boundaries if b.name == "first_token"),
+        first_token_us=moments["first_token"],
         unobservable=unobservable,
     )
 
@@ -90,7 +94,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
 def _boundaries(
     stdout: Stream, limit: int, answer: tuple[int, int], output: Output
 ) -> tuple[list[Boundary], dict[str, str]]:
-    """Return the boundaries, and why phases cannot be seen.
+    """Return the boundaries, that of the engine's own loading among them, and why phases cannot be seen.
 
     Args:
         stdout: the stream.
@@ -100,35 +104,38 @@ def _boundaries(
     """
     said = list(_PHASE.finditer(stdout.data, 0, limit))
     if [match[1].decode() for match in said] != [phase for _, phase in _ANNOUNCED]:
-        raise _unusable("did not announce each phase once", output)
+        raise _unusable("did not announce each phase", output)
     begin, end = answer
     places = [(name, phase, match.end()) for (name, phase), match in zip(_ANNOUNCED, said, strict=True)]
     places += [("first_token", "decode", begin), ("last_token", "other", end - 1), ("closed", "", end)]
-    found = [Boundary("start", 0, "other")]
+    found = [Boundary("start", 0, "load")]
     reasons = dict.fromkeys(("text_prefill", "image_prefill"), _JOINT)
     for (name, phase, offset), (after, _, later) in pairwise(places):
-        alone = stdout.chunk_of(offset) != stdout.chunk_of(min(later, len(stdout.data) - 1))
-        seen = alone or (name, after) in _BACK_TO_BACK
+        seen = stdout.chunk_of(offset) != stdout.chunk_of(later)
         if not seen:
             # When this was printed is known only to be not later: neither side of it has a length.
-            for hidden in (found[-1].phase, phase):
-                if hidden != "other":
-                    reasons.setdefault(hidden, f"{name} arrived in one piece with {after}")
-        t_us = stdout.time_of(offset)
-        found.append(
-            Boundary(name, min(t_us, output.wall_us), phase, observed=seen and t_us <= output.wall_us)
-        )
+            for hidden in sorted({found[-1].phase, phase} - {"other"}):
+                reasons.setdefault(hidden, f"{name} arrived in one piece with {after}")
+        t_us = min(stdout.time_of(offset), output.wall_us)
+        found.append(Boundary(name, t_us, phase, observed=seen))
     return found, reasons
 
 
-def _counters(figures: Mapping[bytes, bytes]) -> tuple[Counter, ...]:
+def _counters(figures: Mapping[bytes, bytes], before_load_ms: float) -> tuple[Counter, ...]:
+    """Return the engine's figures of itself.
+
+    Args:
+        figures: text of each by name, as it was printed.
+        before_load_ms: how long Python took to start, which the observed load includes.
+    """
     made = []
     for name, printed, phase, covers, why in _COUNTERS:
         value = figures.get(printed.encode())
+        more = before_load_ms if name == "load" else 0.0
         if value is None:
             made.append(Counter(name, phase, None, reason=f"{_PROGRAM} printed no {printed}"))
         else:
-            made.append(Counter(name, phase, float(value), covers, why))
+            made.append(Counter(name, phase, float(value), covers, why, more))
     return tuple(made)
 
 

@@ -3,7 +3,7 @@
 It runs beside the unpacked wheels (`../lib`), in any Python that they were made for and that has NumPy. The
 engine streams the answer on stdout; around it stand lines of this program, each flushed at once:
 
-    phase = load | image_encode | text_prefill | other     a phase begins
+    phase = load | text_prefill | image_encode | other     a phase begins
     load = 12.170 ms                                       what the engine says of itself, at the end
 
 The engine encodes the image and evaluates the prompt in one call. To see where one ends, the image is encoded
@@ -67,7 +67,7 @@ def encode(llm: Any, prompt: str, image: str, marks: Sequence[int]) -> str:
     # Width and height 0: those of the model.
     parts = {"text": prompt, "images": [{"data": pixels, "width": 0, "height": 0}]}
     tokens = llm.tokenizer_encode(parts)
-    say("phase = other")
+    say("phase = text_prefill")
     begin, end, position = (llm.tokenizer_decode(token) for token in marks)
     text = prompt.replace(IMAGE, begin + position * tokens.count(marks[2]) + end)
     if marks[2] not in tokens or llm.tokenizer_encode(text) != tokens:
@@ -99,10 +99,8 @@ def main() -> None:
         }
     )
     llm.load()
-    say("phase = other")
-    text = encode(llm, chosen.prompt, chosen.image, marks)
     say("phase = text_prefill")
-    llm.response(text, True)
+    llm.response(encode(llm, chosen.prompt, chosen.image, marks), True)
     done = llm.context
     # Of a pipe, unlike of a terminal, the engine's last line may come later: this one begins a line anyhow.
     say("\nphase = other")
