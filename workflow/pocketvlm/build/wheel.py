@@ -45,5 +45,4 @@ def build_wheel(pin: Mapping[str, str], *, programs: Sequence[Path], target: str
 def _none(file: str, target: str) -> Toolchain:
     """Return what stands for a toolchain where others compiled: the wheel's tags are all that is known."""
     tags = file.removesuffix(".whl").split("-", 2)[2]
-    nothing: tuple[str, ...] = ()
-    return Toolchain("wheel", tags, target, "", "", *[nothing] * 7)
+    return Toolchain("wheel", tags, target, "", "", (), (), (), (), (), (), ())
