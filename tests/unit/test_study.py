@@ -159,7 +159,7 @@ def test_a_framework_that_is_not_provisioned_is_a_row_with_the_reason(root: Path
     measured, absent = found.records()["cells"]
     assert measured["unavailable"] is None
     assert "mllm is not provisioned" in absent["unavailable"]
-    assert absent["adapter"] is None
+    assert absent["adapter"] == "mllm"
     assert found.cells[0].unavailable is None
 
 

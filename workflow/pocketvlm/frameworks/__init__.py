@@ -46,7 +46,13 @@ __all__ = [
     "memory",
 ]
 
-ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp", "mnn": "pocketvlm.frameworks.mnn"}
+ADAPTERS = {
+    "llamacpp": "pocketvlm.frameworks.llamacpp",
+    "mllm": "pocketvlm.frameworks.mllm",
+    "mlc": "pocketvlm.frameworks.mlc",
+    "mlcimp": "pocketvlm.frameworks.mlcimp",
+    "mnn": "pocketvlm.frameworks.mnn",
+}
 
 
 def _part(adapter: str, part: str) -> ModuleType:

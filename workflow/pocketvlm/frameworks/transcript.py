@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ NUMBER = rb"[-+]?(?:\d{1,15}(?:\.\d{0,15})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
 """What C++ prints for a floating-point number, the ones that are none included."""
 
 MAX_LINE = 8192
+LAST = 1 << 16
+# No time in seconds and no rate per second lies outside; NaN does not lie inside.
+_LEAST, _MOST = 1e-9, 1e12
 _TAIL_LINES = 6
 _TAIL_CHARS = 200
 _COLOUR = re.compile(rb"\x1b\[[0-9;]{0,32}[A-Za-z]")
@@ -53,15 +56,26 @@ class Mark:
     phase: str
 
 
-def lines(data: bytes) -> Iterator[Line]:
-    """Give the lines of a stream; of a very long one only the beginning is looked at."""
-    begin = 0
+def last_lines(data: bytes) -> list[Line]:
+    """Return the lines at the end of a stream, where statistics are; of long ones only the beginning."""
+    found = []
+    begin = 0 if len(data) <= LAST else data.find(b"\n", len(data) - LAST) + 1 or len(data)
     while begin < len(data):
         newline = data.find(b"\n", begin)
         end = newline if newline >= 0 else len(data)
         text = _COLOUR.sub(b"", data[begin : min(end, begin + MAX_LINE)])
-        yield Line(text.rstrip(b"\r"), begin, end)
+        found.append(Line(text.rstrip(b"\r"), begin, end))
         begin = end + 1
+    return found
+
+
+def complaint(stderr: bytes, pattern: re.Pattern[bytes]) -> str | None:
+    """Return the line of a log in which a pattern is found first, fit for a message; None if none has it."""
+    match = pattern.search(stderr)
+    if not match:
+        return None
+    begin, end = stderr.rfind(b"\n", 0, match.end()) + 1, stderr.find(b"\n", match.end())
+    return tail(stderr[begin : end if end >= 0 else len(stderr)][:MAX_LINE])
 
 
 def check_exit(output: Output, program: str) -> None:
@@ -120,7 +134,7 @@ def positive(printed: bytes | None, what: str, program: str) -> tuple[float | No
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value <= 0:
+    if not _LEAST <= value <= _MOST:
         return None, f"{program} printed {text} as {what}"
     return value, ""
 
@@ -179,7 +193,8 @@ def timeline(
     reasons = dict.fromkeys(PREFILL, joint)
     if not any(mark.name == "load_end" for mark in marks):
         reasons["load"] = "the output has no line at the end of loading"
-    for mark, after in zip(marks, [*(each.offset for each in marks[1:]), begin], strict=True):
+    following = [*(mark.offset for mark in marks), begin]
+    for mark, after in zip(marks, following[1:], strict=True):
         alone = stdout.chunk_of(mark.offset) != stdout.chunk_of(after)
         if not alone:
             reasons.setdefault(found[-1].phase, f"{mark.name} arrived in one piece with what follows it")

@@ -8,11 +8,12 @@ config/frameworks.yaml.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from pocketvlm.errors import ConfigError
+from pocketvlm.frameworks import options
+from pocketvlm.frameworks.options import Setting, integer, one_of, truth
 
 PROGRAM = "bin/llama-mtmd-cli"
 WEIGHTS = "gguf"
@@ -26,49 +27,16 @@ _TIMES = (re.compile(rb"prompt eval time +="), re.compile(rb"(?<!prompt )eval ti
 # ggml types that a KV cache may have (kv_cache_types in common/arg.cpp).
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a cell.
-
-    Attributes:
-        default: the value where a cell does not give one.
-        allowed: what the value may be, in words.
-        accepts: whether a value is allowed.
-        meaning: one line for the documentation and for messages.
-    """
-
-    default: int | bool | str
-    allowed: str
-    accepts: Callable[[Any], bool]
-    meaning: str
-
-
-def _integer(least: int, most: int) -> tuple[str, Callable[[Any], bool]]:
-    def accepts(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-    return f"an integer from {least} to {most}", accepts
-
-
-def _truth() -> tuple[str, Callable[[Any], bool]]:
-    return "true or false", lambda value: isinstance(value, bool)
-
-
-def _one_of(values: Sequence[str]) -> tuple[str, Callable[[Any], bool]]:
-    return f"one of {', '.join(values)}", lambda value: isinstance(value, str) and value in values
-
-
 SETTINGS: Mapping[str, Setting] = {
-    "threads": Setting(1, *_integer(1, 512), "threads that compute, for prompt and answer alike"),
-    "context": Setting(4096, *_integer(64, 1 << 20), "tokens that the KV cache holds"),
-    "batch": Setting(2048, *_integer(1, 1 << 16), "tokens of a prompt handed over at a time"),
-    "ubatch": Setting(512, *_integer(1, 1 << 16), "tokens computed at a time"),
-    "flash_attention": Setting(False, *_truth(), "fused attention"),
-    "kv_type_k": Setting("f16", *_one_of(KV_TYPES), "type of the cached keys"),
-    "kv_type_v": Setting("f16", *_one_of(KV_TYPES), "type of the cached values"),
+    "threads": Setting(1, *integer(1, 512), "threads that compute, for prompt and answer alike"),
+    "context": Setting(4096, *integer(64, 1 << 20), "tokens that the KV cache holds"),
+    "batch": Setting(2048, *integer(1, 1 << 16), "tokens of a prompt handed over at a time"),
+    "ubatch": Setting(512, *integer(1, 1 << 16), "tokens computed at a time"),
+    "flash_attention": Setting(False, *truth(), "fused attention"),
+    "kv_type_k": Setting("f16", *one_of(KV_TYPES), "type of the cached keys"),
+    "kv_type_v": Setting("f16", *one_of(KV_TYPES), "type of the cached values"),
     # Mapped weights are read from storage when they are first used: part of loading would count as prefill.
-    "mmap": Setting(False, *_truth(), "map the weights instead of reading them while loading"),
+    "mmap": Setting(False, *truth(), "map the weights instead of reading them while loading"),
 }
 
 
@@ -78,20 +46,7 @@ def resolve_settings(settings: Mapping[str, Any], *, where: str = "settings") ->
     Raises:
         ConfigError: a setting is unknown or its value is not allowed.
     """
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            raise ConfigError(
-                f"llama.cpp has no setting {name!r}",
-                where=f"{where}.{name}",
-                do=f"Use one of: {', '.join(SETTINGS)}",
-            )
-        if not SETTINGS[name].accepts(value):
-            raise ConfigError(
-                f"{name} is {value!r}",
-                where=f"{where}.{name}",
-                do=f"Give {SETTINGS[name].allowed} ({SETTINGS[name].meaning})",
-            )
-    resolved = {name: settings.get(name, setting.default) for name, setting in SETTINGS.items()}
+    resolved = options.resolve("llama.cpp", SETTINGS, settings, where=where)
     if resolved["kv_type_v"] not in ("f32", "f16", "bf16") and not resolved["flash_attention"]:
         raise ConfigError(
             f"kv_type_v is {resolved['kv_type_v']} without flash attention, which llama.cpp refuses",
