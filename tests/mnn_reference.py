@@ -1,6 +1,6 @@
 """The networks of a small LLaVA computed with NumPy from its GGUF files, apart from what converts them.
 
-Run as a program with the paths of the bundle's library, converted weights, language model and vision tower, it
+Run as a program with the paths of a bundle's library, converted weights, language model and vision tower, it
 prints how far MNN's networks are from it, as JSON: the correlation of all values and the greatest difference.
 """
 

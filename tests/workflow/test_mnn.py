@@ -41,8 +41,11 @@ def cells(measured: Project) -> pd.DataFrame:
 
 def test_what_can_be_seen_is_a_number_and_the_rest_says_why(cells: pd.DataFrame) -> None:
     local = cells[cells["device"] == "local"].set_index(["phase", "metric"])
-    for phase in ("load", "image_encode", "run"):
-        assert local.loc[(phase, "duration"), "median"] > 0
+    assert local.loc[("run", "duration"), "median"] > 0
+    for phase in ("load", "image_encode", "decode"):
+        row = local.loc[(phase, "duration")]
+        # The small model takes milliseconds: a busy machine may bring two lines at once.
+        assert row["median"] > 0 or "arrived in one piece" in row["gate"]
     assert local.loc[("run", "time_to_first_token"), "n"] == 2
     assert local.loc[("decode", "tokens"), "median"] == 40
     # 144 patches, and the two tokens around them.
@@ -72,7 +75,7 @@ def test_equal_runs_give_equal_printable_answers_of_the_whole_budget(measured: P
     assert len(answers) == 2
     assert answers["sha256"].nunique() == 1
     assert answers["tokens"].tolist() == [40, 40]
-    assert answers["text"].str.isprintable().all()
+    assert all(text.isprintable() for text in answers["text"])
     assert len(set(answers["text"][0].split())) > 10
 
 
