@@ -76,12 +76,12 @@ def test_what_it_cannot_express_is_a_reason() -> None:
 
 def test_a_wheel_is_for_this_machine_and_not_for_a_phone() -> None:
     entry = TABLE["mnn"]
-    assert frameworks.missing(entry, "3.6.1", "x86_64-linux-musl", "local") is None
+    assert frameworks.missing(entry, "3.6.1", "x86_64-linux-musl") is None
+    assert "no binaries for riscv64" in str(frameworks.missing(entry, "3.6.1", "riscv64"))
+    assert frameworks.without_python(entry, "3.6.1", "local") is None
     for kind in ("adb", "emulated"):
-        reason = str(frameworks.missing(entry, "3.6.1", "aarch64-linux-musl", kind))
-        assert "no Python" in reason
-        assert "aarch64.whl" in reason
-    assert "no binaries for riscv64" in str(frameworks.missing(entry, "3.6.1", "riscv64", "local"))
+        assert "no Python" in str(frameworks.without_python(entry, "3.6.1", kind))
+    assert frameworks.without_python(TABLE["llama.cpp"], "0.3.16", "adb") is None
 
 
 def test_converted_quantisations_need_nothing_from_the_user(tmp_path: Path) -> None:

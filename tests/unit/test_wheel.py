@@ -62,6 +62,20 @@ def test_another_hash_or_no_such_wheel_leaves_nothing(index: Path, tmp_path: Pat
     assert not made.exists()
 
 
+def test_a_wheel_for_another_python_or_without_a_needed_file_is_refused(index: Path, tmp_path: Path) -> None:
+    pin = pack(index / NAME, {"engine.py": b""})
+    with pytest.raises(ProvisionError, match="is for cp27, and this environment's Python is cp311"):
+        build_wheel(
+            {**pin, "file": NAME.replace("cp311", "cp27")},
+            programs=[],
+            target="t",
+            destination=tmp_path / "made",
+        )
+    with pytest.raises(ProvisionError, match="lack bin/run.py"):
+        build_wheel(pin, programs=[], target="t", destination=tmp_path / "made", required=["bin/run.py"])
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_name_that_is_none_of_a_wheel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no name of a wheel"):
         wheel.fetch({"file": "engine.whl", "sha256": "0" * 64}, tmp_path)

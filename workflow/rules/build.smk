@@ -35,7 +35,7 @@ rule build_framework:
     log:
         "results/logs/build_framework.{framework}-{version}-{backend}-{target}.log",
     wildcard_constraints:
-        framework=of_source("sdist"),
+        framework=of_source(sources.SDIST, sources.DIRECTORY, sources.PREBUILT),
     cache: "omit-software"
     threads: 2
     params:

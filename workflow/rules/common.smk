@@ -214,11 +214,6 @@ def quantiser_bundle(wildcards):
     return bundle_path(quantiser["framework"], quantiser["version"], "cpu", HOST)
 
 
-def wheel_of(wildcards):
-    """The pinned wheel of a framework's version for a target."""
-    return source_of(wildcards)["targets"][wildcards.target]
-
-
 def wheel_programs(wildcards):
     """The project's own programs around a framework that is a library."""
     adapter = STUDY.frameworks[wildcards.framework]["adapter"]

@@ -14,11 +14,12 @@ rule unpack_wheel:
     log:
         "results/logs/unpack_wheel.{framework}-{version}-{backend}-{target}.log",
     wildcard_constraints:
-        framework=of_source("wheel"),
+        framework=of_source(sources.WHEEL),
     cache: "omit-software"
     params:
-        wheel=wheel_of,
+        wheel=pinned_source,
         target="{target}",
+        required=required_of,
         code=code_hash("build/wheel.py", "build/bundle.py", "provision/wheel.py"),
     script:
         "../scripts/unpack_wheel.py"

@@ -13,6 +13,7 @@ with stage(snakemake) as log:
         programs=[Path(path) for path in snakemake.input.programs],
         target=snakemake.wildcards.target,
         destination=destination,
+        required=snakemake.params.required,
     )
     cache.register(destination)
     log.info("%s, sha256 %s", snakemake.params.wheel["file"], snakemake.params.wheel["sha256"])

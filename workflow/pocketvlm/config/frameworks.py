@@ -145,14 +145,23 @@ def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: st
         )
 
 
-def missing(entry: Mapping[str, Any], version: str, target: str, device_kind: str) -> str | None:
-    """Return why a version of a framework cannot be had for a device as things are; None when it can.
+def without_python(entry: Mapping[str, Any], version: str, device_kind: str) -> str | None:
+    """Return why a kind of device cannot run a version that is a Python wheel; None when it can.
+
+    A wheel is made for an interpreter and a C library that Android has not.
+    """
+    if entry["versions"][version]["source"]["kind"] != "wheel" or device_kind == "local":
+        return None
+    return f"version {version} is a Python wheel, and {device_kind} devices have no Python that could run it"
+
+
+def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
+    """Return why a version of a framework cannot be had for a target as things are; None when it can.
 
     Args:
         entry: the framework's.
         version: one of its versions.
         target: what it is to run on.
-        device_kind: what kind of device that is.
     """
     about = entry["versions"][version]
     if "unprovisioned" in about:
@@ -165,9 +174,7 @@ def missing(entry: Mapping[str, Any], version: str, target: str, device_kind: st
         known = ", ".join(sorted(source["targets"]))
         return f"version {version} has no binaries for {target}, only for {known}: add them to its source"
     if source["kind"] == "wheel":
-        # A wheel is made for an interpreter and a C library that Android has not.
-        lacks = f"version {version} is a Python wheel ({named['file']}), and this device has no Python for it"
-        return None if device_kind == "local" else lacks
+        return None
     path = Path(named["path"])
     if not path.exists():
         what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"

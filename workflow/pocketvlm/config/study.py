@@ -262,7 +262,9 @@ def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | 
     """
     entry = needs.tables["frameworks"][cell.framework]
     model = needs.tables["models"][cell.model]
-    reason, key = frameworks.missing(entry, cell.version, cell.target, needs.device_kind), "framework"
+    reason, key = frameworks.missing(entry, cell.version, cell.target), "framework"
+    if reason is None:
+        reason = frameworks.without_python(entry, cell.version, needs.device_kind)
     if reason is None:
         command = adapters.command(entry["adapter"])
         if command.WEIGHTS != formats.GGUF:
