@@ -71,7 +71,7 @@ def test_a_wheel_for_another_python_or_without_a_needed_file_is_refused(index: P
             target="t",
             destination=tmp_path / "made",
         )
-    with pytest.raises(ProvisionError, match="lack bin/run.py"):
+    with pytest.raises(ProvisionError, match=r"lack bin/run\.py"):
         build_wheel(pin, programs=[], target="t", destination=tmp_path / "made", required=["bin/run.py"])
     assert not (tmp_path / "made").exists()
 
