@@ -17,6 +17,7 @@ if RECEIVED is None:
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/build.smk"
     include: "workflow/rules/quantise.smk"
+    include: "workflow/rules/mnn.smk"
     include: "workflow/rules/device.smk"
     include: "workflow/rules/measure.smk"
     include: "workflow/rules/peaks.smk"

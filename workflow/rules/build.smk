@@ -34,6 +34,8 @@ rule build_framework:
         directory("results/bundles/{framework}-{version}-{backend}-{target}"),
     log:
         "results/logs/build_framework.{framework}-{version}-{backend}-{target}.log",
+    wildcard_constraints:
+        framework=of_source(sources.SDIST, sources.DIRECTORY, sources.PREBUILT),
     cache: "omit-software"
     threads: 2
     params:

@@ -82,6 +82,30 @@ def having(parts):
     return "|".join(patterns) or "(?!)"
 
 
+def of_source(*kinds):
+    """A pattern of frameworks, each only before those of its versions that come from such a source."""
+    patterns = [
+        f"{re.escape(name)}(?=-({one_of(versions)})-)"
+        for name, entry in STUDY.frameworks.items()
+        if (
+            versions := [
+                v for v, its in entry["versions"].items() if its.get("source", {}).get("kind") in kinds
+            ]
+        )
+    ]
+    return "|".join(patterns) or "(?!)"
+
+
+def converted_to(weights_format):
+    """A pattern of models, each only before the quantisations that are made here in a format."""
+    patterns = [
+        f"{re.escape(model)}(?=/{weights_format}-({one_of(made)})/)"
+        for model, entry in STUDY.models.items()
+        if (made := formats.converted(entry, weights_format))
+    ]
+    return "|".join(patterns) or "(?!)"
+
+
 wildcard_constraints:
     framework=one_of(STUDY.frameworks),
     version=r"[0-9A-Za-z.+]+",
@@ -188,6 +212,18 @@ def quantiser_bundle(wildcards):
     """The host's build of the framework that quantises a model: the pinned source that runs it."""
     quantiser = STUDY.models[wildcards.model]["quantiser"]
     return bundle_path(quantiser["framework"], quantiser["version"], "cpu", HOST)
+
+
+def wheel_programs(wildcards):
+    """The project's own programs around a framework that is a library."""
+    adapter = STUDY.frameworks[wildcards.framework]["adapter"]
+    return sorted(map(str, Path(f"workflow/pocketvlm/frameworks/{adapter}/program").glob("*.py")))
+
+
+def converter_bundle(wildcards):
+    """The host's bundle of the framework whose tool converts a model to its format."""
+    made = STUDY.models[wildcards.model]["formats"]["mnn"]["converted"]
+    return bundle_path(made["framework"], made["version"], "cpu", HOST)
 
 
 def adapter_of(cell):

@@ -104,6 +104,7 @@ rule take_weights:
     log:
         "results/logs/take_weights.{model}.{weights_format}-{quantisation}.{given_role}.log",
     wildcard_constraints:
+        model=f"(?!{converted_to('mnn')})({one_of(STUDY.models)})",
         weights_format="[a-z]+",
         given_role="[a-z][a-z0-9_]*",
     params:

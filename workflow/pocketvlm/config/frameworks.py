@@ -124,6 +124,8 @@ _NEEDED = {
 
 
 def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: str) -> None:
+    if source["kind"] == "wheel":
+        return
     if source["kind"] == "prebuilt":
         one, each = {"path", "sha256"} <= set(source), "targets" in source
         if one == each or (each and {"path", "sha256"} & set(source)):
@@ -141,6 +143,16 @@ def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: st
             where=f"{place}.build",
             do="Add it there, or to the framework's own build",
         )
+
+
+def without_python(entry: Mapping[str, Any], version: str, device_kind: str) -> str | None:
+    """Return why a kind of device cannot run a version that is a Python wheel; None when it can.
+
+    A wheel is made for an interpreter and a C library that Android has not.
+    """
+    if entry["versions"][version]["source"]["kind"] != "wheel" or device_kind == "local":
+        return None
+    return f"version {version} is a Python wheel, and {device_kind} devices have no Python that could run it"
 
 
 def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
@@ -161,6 +173,8 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     if named is None:
         known = ", ".join(sorted(source["targets"]))
         return f"version {version} has no binaries for {target}, only for {known}: add them to its source"
+    if source["kind"] == "wheel":
+        return None
     path = Path(named["path"])
     if not path.exists():
         what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"

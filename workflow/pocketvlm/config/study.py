@@ -173,7 +173,9 @@ def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -
                 _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
             cell = Cell(**values, target=devices[device]["target"])
             if here:
-                needs = _Needs(tables, lock, workloads[cell.workload], paths["models"].parent)
+                needs = _Needs(
+                    tables, lock, workloads[cell.workload], paths["models"].parent, devices[device]["kind"]
+                )
                 reason = _unavailable(cell, needs, place, rows=experiment.get("absent") == "row")
                 cell = replace(cell, unavailable=reason)
             cells.append(cell)
@@ -248,6 +250,7 @@ class _Needs:
     lock: Lock
     workload: Mapping[str, Any]
     models_folder: Path
+    device_kind: str
 
 
 def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | None:
@@ -260,6 +263,8 @@ def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | 
     entry = needs.tables["frameworks"][cell.framework]
     model = needs.tables["models"][cell.model]
     reason, key = frameworks.missing(entry, cell.version, cell.target), "framework"
+    if reason is None:
+        reason = frameworks.without_python(entry, cell.version, needs.device_kind)
     if reason is None:
         command = adapters.command(entry["adapter"])
         if command.WEIGHTS != formats.GGUF:

@@ -36,7 +36,7 @@ _REPORT_SECONDS = 2.0
 _HASH_BYTES_PER_SECOND = 20e6
 _ASK_AT_ONCE = 100
 Part = TypeVar("Part")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 

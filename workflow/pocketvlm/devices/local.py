@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,11 @@ class LocalDevice(Calls):
         self.remote_dir = str(remote_dir.absolute())
         self.sysfs_root = ""
         self.exec_prefix: tuple[str, ...] = ()
-        self.places: Mapping[str, str] = {"sysfs_root": "", "remote_dir": self.remote_dir}
+        self.places: Mapping[str, str] = {
+            **{"sysfs_root": "", "remote_dir": self.remote_dir},
+            # For workloads that are Python programs: the environment of this workflow.
+            "python": sys.executable,
+        }
         self.root = False
         home, temporary = Path(self.remote_dir, "home"), Path(self.remote_dir, "tmp")
         mark = Path(self.remote_dir, MARK)

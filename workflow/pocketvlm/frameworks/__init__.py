@@ -51,6 +51,7 @@ ADAPTERS = {
     "mllm": "pocketvlm.frameworks.mllm",
     "mlc": "pocketvlm.frameworks.mlc",
     "mlcimp": "pocketvlm.frameworks.mlcimp",
+    "mnn": "pocketvlm.frameworks.mnn",
 }
 
 

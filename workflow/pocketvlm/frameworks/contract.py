@@ -230,7 +230,8 @@ class Command(Protocol):
         image_name: str,
     ) -> list[str]:
         """Return the command of a cell; a whole word `@bundle/<path>`, `@weights/<role>` or
-        `@workload/<image>` stands for that file, or folder of files, on the device.
+        `@workload/<image>` stands for that file, or folder of files, on the device, and `@python` for the
+        device's Python.
         """
         ...  # pragma: no cover
 

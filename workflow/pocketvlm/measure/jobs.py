@@ -19,6 +19,9 @@ from pocketvlm.weights.formats import checked_folder, file_of
 
 # Of a workload: where its image is here, and what its answer is checked for afterwards.
 _NOT_RUN = ("image_path", "expected_words")
+PYTHON = "@python"
+"""The word of a command that stands for the device's Python, on devices that have one."""
+
 _PLACEHOLDER = re.compile(r"@(bundle|weights|workload)/(.+)")
 
 

@@ -15,7 +15,7 @@ from pocketvlm.devices.deploy import changed, deploy
 from pocketvlm.devices.root import privileged
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError, WorkloadError
 from pocketvlm.measure import placement, sensorlist
-from pocketvlm.measure.jobs import Job
+from pocketvlm.measure.jobs import PYTHON, Job
 from pocketvlm.measure.kills import KillLog
 from pocketvlm.measure.memory import low_memory_kill
 from pocketvlm.measure.observe import Observer
@@ -127,6 +127,8 @@ class Runner:
 
     def _there(self, job: Job, word: str) -> str:
         """Return a word of a job with the device's path in the place of one that stands for a file."""
+        if word == PYTHON:
+            return self.device.places["python"]
         return self.remote[job.files[word]] if word in job.files else word
 
     def _check_files(self, job: Job, gathered: Path, what: str) -> None:

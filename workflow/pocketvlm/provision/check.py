@@ -82,8 +82,12 @@ def _target(
                 _look_into(sources.origin(source, target), about, target, required, recipe, its, backend)
             yield _line(THERE, f"{target}: binaries {about['name']}, sha256 {about['sha256']}")
             return
-        tool = resolve(_of(toolchains, target), target)
-        yield _line(THERE, f"{target}: {_told(source, about, target)}, built with {tool.name} {tool.version}")
+        if source["kind"] == sources.WHEEL:
+            yield _line(THERE, f"{target}: {about['file']} of the package index, sha256 {about['sha256']}")
+        else:
+            tool = resolve(_of(toolchains, target), target)
+            told = _told(source, about, target)
+            yield _line(THERE, f"{target}: {told}, built with {tool.name} {tool.version}")
     except PocketvlmError as error:
         yield _line(LACKING, f"{target}: {error}")
         return

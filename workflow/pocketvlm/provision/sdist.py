@@ -51,20 +51,22 @@ def download(
     sha256: str,
     destination: Path,
     *,
+    wheel: str = "",
     settings: PipConfig | None = None,
     pause: float = 2.0,
 ) -> None:
-    """Download a project's sdist and verify it; `destination` appears complete and right, or not at all.
+    """Download a project's sdist, or a wheel of it, and verify it; `destination` appears right or not at all.
 
     Args:
         project, version: as the index names them.
         sha256: hex digest that the archive must have.
         destination: the file to write.
+        wheel: name of the wheel's file; empty for the sdist.
         settings: where to look; default: what pip is configured with.
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        ProvisionError: no index answers, or none has that version's sdist.
+        ProvisionError: no index answers, or none has that version's sdist or wheel.
         IntegrityError: the archive has another hash.
     """
     chosen = settings or pip_config.read()
@@ -76,7 +78,7 @@ def download(
             time.sleep(pause * 2 ** (attempt - 1))
         with _session(chosen) as session:
             try:
-                link = _find(session, chosen, project, version, sha256)
+                link = _find(session, chosen, project, version, sha256, wheel)
                 _fetch(session, link, sha256, destination, chosen.timeout_s)
                 return
             except _TransientError as error:
@@ -144,12 +146,15 @@ def _complaints() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def _find(session: PyPIClient, settings: PipConfig, project: str, version: str, sha256: str) -> Link:
+def _find(
+    session: PyPIClient, settings: PipConfig, project: str, version: str, sha256: str, wheel: str
+) -> Link:
     finder = PackageFinder(
         session=cast(Fetcher, session),
         index_urls=[settings.index_url] if settings.index_url else [],
         trusted_hosts=settings.trusted_hosts,
-        no_binary=[project],
+        no_binary=() if wheel else [project],
+        only_binary=[project] if wheel else (),
         ignore_compatibility=True,
     )
     if settings.no_index:
@@ -170,7 +175,11 @@ def _find(session: PyPIClient, settings: PipConfig, project: str, version: str, 
                 where=_places(settings),
                 do="Check pip's configuration (pip config list)",
             ) from None
-    links = [match.link for match in matches if not match.link.is_wheel]
+    links = [
+        match.link
+        for match in matches
+        if (match.link.filename == wheel if wheel else not match.link.is_wheel)
+    ]
     if links:
         # Of several mirrors, the one that announces the expected hash.
         return next((link for link in links if sha256 in str(link.hashes) + link.url), links[0])
@@ -178,7 +187,7 @@ def _find(session: PyPIClient, settings: PipConfig, project: str, version: str, 
     if any("Server Error" in line for line in said):
         raise _TransientError(f"the index failed{detail}")
     raise ProvisionError(
-        f"no source archive of {project} {version} was found{detail}",
+        f"no {wheel or 'source archive'} of {project} {version} was found{detail}",
         where=_places(settings),
         do="Check the pin in config/frameworks.yaml, and pip's index (pip config list)",
     )

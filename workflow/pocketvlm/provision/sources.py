@@ -12,7 +12,7 @@ from pocketvlm.config.schema import suggest
 from pocketvlm.errors import ConfigError
 from pocketvlm.provision.tree import tree_sha256
 
-SDIST, DIRECTORY, PREBUILT = "sdist", "directory", "prebuilt"
+SDIST, DIRECTORY, PREBUILT, WHEEL = "sdist", "directory", "prebuilt", "wheel"
 tree_of = cache(tree_sha256)
 """The hash of a folder's files, computed once in a process."""
 
@@ -44,7 +44,7 @@ def source_of(frameworks: Mapping[str, Any], name: str, version: str, target: st
 
 def origin(source: Mapping[str, Any], target: str) -> Path | None:
     """Return where a source tree or binaries lie on this machine; None for what is fetched."""
-    if source["kind"] == SDIST:
+    if source["kind"] in (SDIST, WHEEL):
         return None
     named = source["targets"][target] if "targets" in source else source
     return Path(named["path"])
@@ -53,6 +53,8 @@ def origin(source: Mapping[str, Any], target: str) -> Path | None:
 def pinned(source: Mapping[str, Any], target: str) -> dict[str, Any]:
     """Return what a manifest says of a source: of what lies here the name, and no folder of this machine."""
     path = origin(source, target)
+    if source["kind"] == WHEEL:
+        return {"kind": WHEEL, **source["targets"][target]}
     if path is None:
         return {key: value for key, value in source.items() if key != "kind"}
     named = source["targets"][target] if "targets" in source else source

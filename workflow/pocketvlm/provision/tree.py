@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import sha256_file, sha256_json
 
-LEFT_OUT = frozenset({".git"})
+# Of git, and of Snakemake in the folders that it declares.
+LEFT_OUT = frozenset({".git", ".snakemake_timestamp"})
 MAX_FILES = 200_000
 
 

@@ -1,7 +1,7 @@
 """Weights in the formats of the frameworks: which files a cell runs, and those that a user gives.
 
-GGUF files are fetched or made here. What another format needs is given by the user, by role, in the table of
-models:
+GGUF files are fetched or made here, and some are converted (`converted`, a framework and the quantisations).
+What else another format needs is given by the user, by role, in the table of models:
 
     <model>:
       formats: {mllm: {Q4_K: {model: {path: …, sha256: …}, vocabulary: {path: …, sha256: …}}}}
@@ -30,7 +30,7 @@ from pocketvlm.weights.description import FORMAT, read_record
 
 GGUF = "gguf"
 # Keys of a format's entry that are no quantisation.
-ABOUT = frozenset({"repository", "licence", "files", "unprovisioned"})
+ABOUT = frozenset({"repository", "licence", "files", "unprovisioned", "converted"})
 
 
 def paths(folder: str, quantisation: str, *, weights_format: str, roles: Sequence[str]) -> dict[str, str]:
@@ -62,7 +62,14 @@ def quantisations(entry: Mapping[str, Any], weights_format: str) -> list[str]:
     """
     if weights_format == GGUF:
         return list(entry["quantisations"])
-    return sorted(set(entry.get("formats", {}).get(weights_format, {})) - ABOUT)
+    about = entry.get("formats", {}).get(weights_format, {})
+    return sorted((set(about) - ABOUT) | set(converted(entry, weights_format)))
+
+
+def converted(entry: Mapping[str, Any], weights_format: str) -> list[str]:
+    """Return the quantisations of a model in a format that are made here, from its GGUF files."""
+    about = entry.get("formats", {}).get(weights_format, {})
+    return list(about.get("converted", {}).get("quantisations", ()))
 
 
 def given(entry: Mapping[str, Any], weights_format: str, quantisation: str) -> Mapping[str, Any]:
@@ -90,6 +97,8 @@ def unavailable(
         weights_format, roles: `WEIGHTS` and `ROLES` of the framework's adapter.
         folder: that of the table of models, from which its relative paths go.
     """
+    if quantisation in converted(entry, weights_format):
+        return None
     roles_given = given(entry, weights_format, quantisation)
     about = entry.get("formats", {}).get(weights_format, {})
     where = f"formats: {{{weights_format}: {{{quantisation}: …}}}} of {name} in the table of models"

@@ -1,0 +1,103 @@
+"""Wheels: found by file name, verified, and unpacked without leaving the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pocketvlm.build.wheel import build_wheel
+from pocketvlm.errors import ConfigError, IntegrityError, ProvisionError
+from pocketvlm.provision import pip_config, wheel
+from pocketvlm.provision.pip_config import PipConfig
+
+NAME = "some_engine-1.2.3-cp311-cp311-manylinux2014_x86_64.whl"
+
+
+def pack(path: Path, members: dict[str, bytes]) -> dict[str, str]:
+    """Write a wheel and return its pin."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that pip is configured with."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setattr(
+        pip_config, "read", lambda: PipConfig(no_index=True, find_links=(str(folder),), retries=0)
+    )
+    return folder
+
+
+def test_a_bundle_is_the_wheel_and_the_program_that_calls_it(index: Path, tmp_path: Path) -> None:
+    pin = pack(index / NAME, {"engine/__init__.py": b"x = 1\n", "engine/core.so": b"\x7fELF"})
+    pack(index / NAME.replace("cp311", "cp312"), {"engine/__init__.py": b"x = 2\n"})
+    program = tmp_path / "run.py"
+    program.write_text("import engine\n")
+    made = tmp_path / "bundle"
+    build_wheel(pin, programs=[program], target="x86_64-linux-musl", destination=made)
+    assert (made / "lib/engine/__init__.py").read_text() == "x = 1\n"
+    assert (made / "bin/run.py").read_text() == "import engine\n"
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"bin/run.py", "lib/engine/__init__.py", "lib/engine/core.so"}
+    assert manifest["source"] == pin
+    assert manifest["toolchain"] == {"name": "wheel", "version": "cp311-cp311-manylinux2014_x86_64"}
+
+
+def test_another_hash_or_no_such_wheel_leaves_nothing(index: Path, tmp_path: Path) -> None:
+    pin = pack(index / NAME, {"engine.py": b""})
+    made = tmp_path / "bundle"
+    with pytest.raises(IntegrityError, match=f"{pin['sha256']}, expected {'0' * 64}"):
+        build_wheel({**pin, "sha256": "0" * 64}, programs=[], target="t", destination=made)
+    other = NAME.replace("x86_64", "riscv64")
+    with pytest.raises(ProvisionError, match=f"no {other} of some_engine 1.2.3"):
+        build_wheel({**pin, "file": other}, programs=[], target="t", destination=made)
+    assert not made.exists()
+
+
+def test_a_wheel_for_another_python_or_without_a_needed_file_is_refused(index: Path, tmp_path: Path) -> None:
+    pin = pack(index / NAME, {"engine.py": b""})
+    with pytest.raises(ProvisionError, match="is for cp27, and this environment's Python is cp311"):
+        build_wheel(
+            {**pin, "file": NAME.replace("cp311", "cp27")},
+            programs=[],
+            target="t",
+            destination=tmp_path / "made",
+        )
+    with pytest.raises(ProvisionError, match=r"lack bin/run\.py"):
+        build_wheel(pin, programs=[], target="t", destination=tmp_path / "made", required=["bin/run.py"])
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_name_that_is_none_of_a_wheel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no name of a wheel"):
+        wheel.fetch({"file": "engine.whl", "sha256": "0" * 64}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a\\b", "a/b/"])
+def test_no_member_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    pack(tmp_path / NAME, {name: b"x"} if not name.endswith("/") else {"a": b"x", "a/b": b"x"})
+    (tmp_path / "made").mkdir()
+    with pytest.raises(IntegrityError, match=r"leaves the folder|below a file"):
+        wheel.unpack(tmp_path / NAME, tmp_path / "made")
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_and_damage_are_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / NAME, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    (tmp_path / "made").mkdir()
+    with pytest.raises(IntegrityError, match="is a link"):
+        wheel.unpack(tmp_path / NAME, tmp_path / "made")
+    (tmp_path / NAME).write_bytes(b"PK no")
+    with pytest.raises(IntegrityError, match="is damaged"):
+        wheel.unpack(tmp_path / NAME, tmp_path / "made")

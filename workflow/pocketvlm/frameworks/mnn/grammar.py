@@ -1,0 +1,152 @@
+"""What `mnn_vlm.py` prints: lines of its own around the answer that MNN's engine streams.
+
+    phase = load                              the engine begins to load: before that, Python did
+    phase = text_prefill                      it has loaded; the image file is read and decoded
+    phase = image_encode
+    phase = text_prefill
+    image_tokens = 291 tokens
+    [MNNLLM] response: text=…, stream=1, …    the engine repeats the prompt
+    <answer>[MNNLLM] response:                and ends the answer, one evaluation after the last token
+
+    phase = other
+    load = 429.557 ms                         what the engine says of itself
+
+Text and image of a prompt are evaluated in one call: when one ends and the other begins is not to be seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+
+from pocketvlm.errors import WorkloadError
+from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
+from pocketvlm.frameworks.transcript import arrivals, check_count, check_exit, tail
+
+# No counter contains another.
+ACCOUNTING: tuple[Accounting, ...] = ()
+
+_PROGRAM = "mnn_vlm.py"
+_PHASE = re.compile(rb"^phase = (load|image_encode|text_prefill|other)\r?$", re.MULTILINE)
+_PROMPT = re.compile(rb"\[MNNLLM\] response: text=.*?, stream=1, max_new_tokens=-?\d{1,9}\r?\n", re.DOTALL)
+_CLOSING = re.compile(rb"\[MNNLLM\] response: \r?\n$")
+_FIGURE = re.compile(rb"^(\w{1,30}) = (\d{1,15}(?:\.\d{1,6})?) (?:ms|tokens)\r?$", re.MULTILINE)
+_STATUS = re.compile(rb"^status = (\w{1,40})\r?$", re.MULTILINE)
+_ENDS = (b"MAX_TOKENS_FINISHED", b"NORMAL_FINISHED")
+
+# The phases that the program announces before the answer, in order, each with the name of its boundary.
+_ANNOUNCED = (
+    ("load_start", "load"),
+    ("load_end", "text_prefill"),
+    ("image_encode_start", "image_encode"),
+    ("image_encode_end", "text_prefill"),
+)
+_JOINT = "MNN evaluates text and image of the prompt in one call"
+_MORE = "MNN evaluates the last token, too: its time is longer than from the first token to the last"
+# Counter to the engine's name for it, the phase, what it covers, and why nothing observed means the same.
+_COUNTERS = (
+    ("load", "load", "load", ("load",), ""),
+    ("image_encode", "vision", "image_encode", ("image_encode",), ""),
+    ("prompt_eval", "prefill", "run", ("text_prefill", "image_prefill"), ""),
+    ("decode", "decode", "decode", (), _MORE),
+    ("sample", "sample", "decode", (), "nothing observed is sampling alone"),
+)
+
+
+def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
+    """Return boundaries, counters and answer of one run; see `Grammar.parse`."""
+    check_exit(output, _PROGRAM)
+    stdout = output.stdout
+    data = stdout.data
+    prompt = _PROMPT.search(data)
+    end = data.rfind(b"\nphase = other")
+    if prompt is None or end < prompt.end():
+        raise _unusable("printed no answer", output)
+    begin, figures = prompt.end(), dict(_FIGURE.findall(data[: prompt.start()] + data[end:]))
+    status = _STATUS.search(data, end)
+    if status is None or status[1] not in _ENDS:
+        raise _unusable(f"ended with {status[1].decode() if status else 'no status'}", output)
+    closing = _CLOSING.search(data[begin:end])
+    last = begin + closing.start() if closing else end
+    if last == begin:
+        raise _unusable("printed an empty answer", output)
+    sampled = _count(figures, b"answer_tokens", output)
+    check_count(_PROGRAM, sampled, max_tokens=max_tokens, exact=exact)
+    image, whole = (_count(figures, name, output) for name in (b"image_tokens", b"prompt_tokens"))
+    found, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
+    # Where the engine's own loading begins, no phase does: that of Python is loading, too.
+    boundaries = tuple(boundary for boundary in found if boundary.name != "load_start")
+    moments = {boundary.name: boundary.t_us for boundary in found}
+    return Report(
+        boundaries=boundaries,
+        counters=_counters(figures, moments["load_start"] * 1e-3),
+        tokens={"decode": sampled, "image_prefill": image, "text_prefill": whole - image},
+        decode_steps=sampled - 1,
+        answer=data[begin:last].decode("utf-8", errors="replace"),
+        answer_bytes=data[begin:last],
+        token_times_us=arrivals(stdout, begin, last),
+        first_token_us=moments["first_token"],
+        unobservable=unobservable,
+    )
+
+
+def _boundaries(
+    stdout: Stream, limit: int, answer: tuple[int, int], output: Output
+) -> tuple[list[Boundary], dict[str, str]]:
+    """Return the boundaries, that of the engine's own loading among them, and why phases cannot be seen.
+
+    Args:
+        stdout: the stream.
+        limit: where the engine begins to speak.
+        answer: begin and end of the answer.
+        output: for messages, and for how long the run was.
+    """
+    said = list(_PHASE.finditer(stdout.data, 0, limit))
+    if [match[1].decode() for match in said] != [phase for _, phase in _ANNOUNCED]:
+        raise _unusable("did not announce each phase", output)
+    begin, end = answer
+    places = [(name, phase, match.end()) for (name, phase), match in zip(_ANNOUNCED, said, strict=True)]
+    places += [("first_token", "decode", begin), ("last_token", "other", end - 1), ("closed", "", end)]
+    found = [Boundary("start", 0, "load")]
+    reasons = dict.fromkeys(("text_prefill", "image_prefill"), _JOINT)
+    for (name, phase, offset), (after, _, later) in pairwise(places):
+        seen = stdout.chunk_of(offset) != stdout.chunk_of(later)
+        if not seen:
+            # When this was printed is known only to be not later: neither side of it has a length.
+            for hidden in sorted({found[-1].phase, phase} - {"other"}):
+                reasons.setdefault(hidden, f"{name} arrived in one piece with {after}")
+        t_us = min(stdout.time_of(offset), output.wall_us)
+        found.append(Boundary(name, t_us, phase, observed=seen))
+    return found, reasons
+
+
+def _counters(figures: Mapping[bytes, bytes], before_load_ms: float) -> tuple[Counter, ...]:
+    """Return the engine's figures of itself.
+
+    Args:
+        figures: text of each by name, as it was printed.
+        before_load_ms: how long Python took to start, which the observed load includes.
+    """
+    made = []
+    for name, printed, phase, covers, why in _COUNTERS:
+        value = figures.get(printed.encode())
+        more = before_load_ms if name == "load" else 0.0
+        if value is None:
+            made.append(Counter(name, phase, None, reason=f"{_PROGRAM} printed no {printed}"))
+        else:
+            made.append(Counter(name, phase, float(value), covers, why, more))
+    return tuple(made)
+
+
+def _count(figures: Mapping[bytes, bytes], name: bytes, output: Output) -> int:
+    if not figures.get(name, b"").isdigit():
+        raise _unusable(f"printed no {name.decode()}", output)
+    return int(figures[name])
+
+
+def _unusable(what: str, output: Output) -> WorkloadError:
+    return WorkloadError(
+        f"{_PROGRAM} {what}; stdout ends with: {tail(output.stdout.data)}",
+        do="run it by hand with the same arguments; what MNN says of bad weights is on stdout",
+    )
