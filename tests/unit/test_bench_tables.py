@@ -31,7 +31,8 @@ def said(part: str, rate: float) -> bytes:
     test = TESTS[part]
     line = {
         "n_batch": 2048, "n_ubatch": 512, "n_threads": 2, "type_k": "f16", "type_v": "f16",
-        "flash_attn": False, "use_mmap": False, "n_prompt": test["prompt"], "n_gen": test["answer"],
+        "flash_attn": False, "use_mmap": False, "n_gpu_layers": 0, "backends": "CPU",
+        "n_prompt": test["prompt"], "n_gen": test["answer"],
         "n_depth": test["depth"], "samples_ns": [round(1e9 * (test["prompt"] + test["answer"]) / rate)],
     }  # fmt: skip
     return json.dumps(line).encode() + b"\n"

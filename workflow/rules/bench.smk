@@ -31,7 +31,7 @@ rule build_bench:
     cache: "omit-software"
     threads: 2
     params:
-        source=source_of,
+        source=archive_of,
         recipe=bench_recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,

@@ -167,7 +167,7 @@ def _pairs(
     for quantity, (phase, counter) in QUANTITIES.items():
         timed = _read(raw, one[quantity])
         rate = seen[phase, "tokens_per_second"]
-        bench = _benchmark(timed, cell["adapter"], entry, quantity, identity, gates)
+        bench = _benchmark(timed, cell, entry, quantity, identity, gates)
         reasons = [value.reason for value in (rate, bench) if value.value is None]
         rows.append(
             {
@@ -203,16 +203,19 @@ def _observed(
 
 def _benchmark(
     run: Run,
-    adapter: str,
+    cell: Mapping[str, Any],
     entry: Row,
     quantity: str,
     identity: Mapping[str, Any],
     gates: Mapping[str, float],
 ) -> Value:
     """Return tokens per second of a start of the benchmark, the median of its repetitions, gated."""
-    module = frameworks.bench(adapter)
+    module = frameworks.bench(cell["adapter"])
     test = module.Test(**entry["tests"][quantity])
-    rate = float(np.median(module.rates(run.output.stdout.data, settings=entry["settings"], test=test)))
+    rates = module.rates(
+        run.output.stdout.data, backend=cell["backend"], settings=entry["settings"], test=test
+    )
+    rate = float(np.median(rates))
     computed = compute(run, whole(run.wall_us), None, identity, idle_power=_NO_IDLE)
     computed += [
         Metric(quantity, "duration", 1000.0 * test.tokens / rate, "ms", "framework"),

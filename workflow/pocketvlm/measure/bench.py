@@ -25,7 +25,7 @@ from pocketvlm.errors import DeviceError, WorkloadError
 from pocketvlm.frameworks.settings import own
 from pocketvlm.measure.block import Protocol, check_identity, hold, runner_for
 from pocketvlm.measure.heat import heat_gate
-from pocketvlm.measure.jobs import CellFiles, Job, cell_job
+from pocketvlm.measure.jobs import CellFiles, Job, bundle_tree, cell_job
 from pocketvlm.measure.memory import unfit
 from pocketvlm.measure.runner import Runner
 from pocketvlm.measure.state import Held, in_state
@@ -90,21 +90,34 @@ class Benched:
             return self.cell
         bench = frameworks.bench(self.files.adapter)
         test = self.test(part, extent)
-        argv = bench.command(settings=own(self.files.settings), quirks=self.quirks, test=test)
-        named = {f"@bundle/{bench.PROGRAM}": self.bundle / bench.PROGRAM}
-        files = {**named, "@weights/model": self.files.weights["model"]}
+        argv = bench.command(
+            backend=self.files.backend, settings=own(self.files.settings), quirks=self.quirks, test=test
+        )
+        # The variables are the cell's: what stands in the bundle for one of its files does in this one, too.
+        words = (*argv, *self.cell.environment.values())
+        bundle = bundle_tree(self.bundle)
+        files = {word: path for word in words if (path := self._file_of(word))}
         inputs = self.cell.key_inputs
         key_inputs = {
             **inputs,
-            "bundle": sha256_file(self.bundle / "manifest.json"),
+            "bundle": bundle.id,
             "weights": {"model": inputs["weights"]["model"]},
             "workload": {"id": f"bench-{part}", **test.__dict__},
             "argv": list(argv),
         }
-        found = {word: files[word] for word in argv if word in files}
         return replace(
-            self.cell, argv=tuple(argv), files=found, key_inputs=key_inputs, unfinished=bench.unfinished
+            self.cell,
+            argv=tuple(argv),
+            files=files,
+            key_inputs=key_inputs,
+            unfinished=bench.unfinished,
+            trees=(bundle,),
         )
+
+    def _file_of(self, word: str) -> Path | None:
+        if word.startswith("@bundle/"):
+            return self.bundle / word.removeprefix("@bundle/")
+        return self.files.weights["model"] if word == "@weights/model" else None
 
 
 def bench_job(job: Job) -> Job:
@@ -119,8 +132,8 @@ def extent_of(run: StoredRun, adapter: str, image_position: str) -> Extent:
         WorkloadError: its output does not tell.
     """
     report = understand(read_run(run.folder, None), adapter)
-    text, image = report.tokens["text_prefill"], report.tokens["image_prefill"]
-    if text is None or image is None or report.decode_steps < 1:
+    text, image = report.tokens.get("text_prefill"), report.tokens.get("image_prefill")
+    if not text or not image or not report.decode_steps:
         raise WorkloadError(
             "the output does not tell how many tokens prompt, image and answer have",
             where=f"run {run.name}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketvlm.errors import ConfigError, WorkloadError
+from pocketvlm.frameworks.llamacpp.backend import backend_of, layers_on
 from pocketvlm.frameworks.llamacpp.command import resolve_settings
 
 PROGRAM = "bin/llama-bench"
@@ -44,10 +45,11 @@ class Test:
         return self.prompt + self.answer
 
 
-def command(*, settings: Mapping[str, Any], quirks: Mapping[str, Any], test: Test) -> list[str]:
+def command(*, backend: str, settings: Mapping[str, Any], quirks: Mapping[str, Any], test: Test) -> list[str]:
     """Return the command of one start, with `@bundle/…` and `@weights/…` in the place of paths.
 
     Args:
+        backend: where it is to compute: all layers there, none for cpu.
         settings: those of the cell; what it has in common with the benchmark. The context is what the test
             needs, for there is no option for it.
         quirks: the version's `bench` of the catalogue: the arguments of flash_attention and mmap, each when
@@ -76,6 +78,7 @@ def command(*, settings: Mapping[str, Any], quirks: Mapping[str, Any], test: Tes
         *("--cache-type-k", str(chosen["kv_type_k"]), "--cache-type-v", str(chosen["kv_type_v"])),
         *fused,
         *mapped,
+        *("--n-gpu-layers", str(layers_on(backend))),
         *("--output", "jsonl"),
     ]
 
@@ -85,11 +88,12 @@ def unfinished(stdout: bytes, stderr: bytes) -> str | None:
     return None if _lines(stdout) else "ended without a line of results"
 
 
-def rates(stdout: bytes, *, settings: Mapping[str, Any], test: Test) -> list[float]:
+def rates(stdout: bytes, *, backend: str, settings: Mapping[str, Any], test: Test) -> list[float]:
     """Return tokens per second of each repetition.
 
     Args:
         stdout: what it printed.
+        backend: where it was to compute.
         settings: those of the cell; what the benchmark says it ran with is held against them.
         test: what was to be timed.
 
@@ -112,6 +116,8 @@ def rates(stdout: bytes, *, settings: Mapping[str, Any], test: Test) -> list[flo
         "type_v": chosen["kv_type_v"],
         # true and false in 0.3.9 and 0.3.16; 1, 0 and -1 for "auto" in 0.3.36.
         "flash_attn": chosen["flash_attention"],
+        "n_gpu_layers": layers_on(backend),
+        "backends": where.registry if (where := backend_of(backend)) else "CPU",
         **_mapping(result, mapped=bool(chosen["mmap"])),
     }
     for name, value in asked.items():

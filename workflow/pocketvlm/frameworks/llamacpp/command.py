@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketvlm.errors import ConfigError
+from pocketvlm.frameworks.llamacpp import backend as backends
 
 PROGRAM = "bin/llama-mtmd-cli"
+WEIGHTS = "gguf"
+ROLES = ("model", "mmproj")
+REQUIRED = (PROGRAM,)
+# What makes the quantised weights, on the machine that builds.
+OPTIONAL = ("bin/llama-quantize",)
 # What every version prints on stderr when the answer is complete; `grammar` reads the lines themselves.
 _TIMES = (re.compile(rb"prompt eval time +="), re.compile(rb"(?<!prompt )eval time +="))
 
@@ -189,6 +195,7 @@ def unfinished(stdout: bytes, stderr: bytes) -> str | None:
 def command(
     *,
     version: str,
+    backend: str = "cpu",
     model: Mapping[str, Any],
     workload: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -199,6 +206,7 @@ def command(
 
     Args:
         version: the framework's version, for messages.
+        backend: where it computes; nothing is said for the CPU.
         model: the model's entry of config/models.yaml (`chat_template`).
         workload, settings, quirks: see `build_argv`.
         image_name: name of the workload's image.
@@ -209,7 +217,7 @@ def command(
             where="config/models.yaml: chat_template",
             do="Give the template it was trained with, vicuna for LLaVA-1.5 or deepseek for MobileVLM",
         )
-    return build_argv(
+    argv = build_argv(
         binary=f"@bundle/{PROGRAM}",
         model="@weights/model",
         mmproj="@weights/mmproj",
@@ -219,3 +227,16 @@ def command(
         chat_template=str(model["chat_template"]),
         quirks=quirks,
     )
+    return [*argv, *backends.arguments(backend)]
+
+
+def unavailable(
+    *, model: Mapping[str, Any], workload: Mapping[str, Any], settings: Mapping[str, Any], backend: str
+) -> str | None:
+    """Return why llama.cpp cannot express a cell: it can express every workload there is."""
+    return None
+
+
+def environment(*, backend: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that the driver of a backend needs: none for the CPU."""
+    return backends.environment(backend, int(resolve_settings(settings)["threads"]))
