@@ -35,7 +35,9 @@ rule build_bench:
         recipe=bench_recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,
-        code=code_hash("build/framework.py", *BUILDING, "provision/archive.py"),
+        code=code_hash(
+            "build/framework.py", "build/requires.py", "build/elf.py", *BUILDING, "provision/archive.py"
+        ),
     script:
         "../scripts/build_bench.py"
 

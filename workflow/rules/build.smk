@@ -23,7 +23,9 @@ rule build_framework:
         recipe=recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,
-        code=code_hash("build/framework.py", *BUILDING, "provision/archive.py"),
+        code=code_hash(
+            "build/framework.py", "build/requires.py", "build/elf.py", *BUILDING, "provision/archive.py"
+        ),
     script:
         "../scripts/build_framework.py"
 

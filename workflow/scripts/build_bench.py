@@ -1,5 +1,6 @@
 """Compile a framework's own benchmark for a target."""
 
+from functools import partial
 from pathlib import Path
 
 from pocketvlm.build.framework import build_framework
@@ -8,6 +9,7 @@ from pocketvlm.provision import cache
 from pocketvlm.stage import stage
 
 with stage(snakemake):
+    host = snakemake.params.backend.get("host")
     destination = Path(snakemake.output[0])
     build_framework(
         archive=Path(snakemake.input.source),
@@ -18,5 +20,7 @@ with stage(snakemake):
         destination=destination,
         jobs=snakemake.threads,
         build_log=Path(snakemake.log[0]).with_suffix(".compiler.log"),
+        backend_name=snakemake.wildcards.backend,
+        host=partial(resolve, host["toolchains"], host["target"]) if host else None,
     )
     cache.register(destination)

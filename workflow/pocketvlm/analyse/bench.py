@@ -20,6 +20,7 @@ from pocketvlm.analyse import comparable, records
 from pocketvlm.analyse.gates import judge
 from pocketvlm.analyse.marks import noted
 from pocketvlm.analyse.metrics import Metric, compute
+from pocketvlm.analyse.offload import offloaded
 from pocketvlm.analyse.parse import metric_row, understand, workload_of
 from pocketvlm.analyse.phases import segment, whole
 from pocketvlm.analyse.raw import REINDEX, Run, read_object, read_run, run_folder
@@ -162,7 +163,7 @@ def _pairs(
 ) -> list[Row]:
     """Return a row a quantity of one round."""
     observed = _read(raw, one["cell"])
-    seen = _observed(observed, cell["adapter"], identity, gates)
+    seen = _observed(observed, cell, identity, gates)
     rows = []
     for quantity, (phase, counter) in QUANTITIES.items():
         timed = _read(raw, one[quantity])
@@ -191,14 +192,14 @@ def _read(raw: Path, one: Mapping[str, str]) -> Run:
 
 
 def _observed(
-    run: Run, adapter: str, identity: Mapping[str, Any], gates: Mapping[str, float]
+    run: Run, cell: Mapping[str, Any], identity: Mapping[str, Any], gates: Mapping[str, float]
 ) -> dict[tuple[str, str], Value]:
     """Return every metric of a cell's run after its gates."""
-    report = understand(run, adapter)
+    report = understand(run, cell["adapter"])
     budget, exact = workload_of(run)
     intervals = segment(report.boundaries, run.wall_us)
     computed = compute(run, intervals, report, identity, idle_power=_NO_IDLE, budget=budget, exact=exact)
-    return _judged(run, computed, gates)
+    return _judged(run, [*computed, *offloaded(report.offload, cell["backend"])], gates)
 
 
 def _benchmark(

@@ -6,11 +6,12 @@ import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pocketvlm.build import bundle
+from pocketvlm.build.requires import provide
 from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provision.archive import unpack
@@ -30,6 +31,8 @@ def build_framework(
     destination: Path,
     jobs: int,
     build_log: Path,
+    backend_name: str = "cpu",
+    host: Callable[[], Toolchain] | None = None,
 ) -> None:
     """Compile a framework and gather its bundle.
 
@@ -37,11 +40,13 @@ def build_framework(
         archive: the source archive.
         source: its pin: project, version, sha256, commit.
         recipe: `build` of its catalogue entry: subfolder, targets, collect, options, processors.
-        backend: the backend's entry: options.
+        backend: the backend's entry: options, collect, requires.
         toolchain: what compiles for the target.
         destination: the bundle's folder; complete with its manifest, or absent.
         jobs: compilations at a time.
         build_log: where the output of CMake and the compilers goes.
+        backend_name: the backend, for messages.
+        host: gives the toolchain of this machine, for a backend whose build makes programs that it runs.
 
     Raises:
         IntegrityError: the archive is not what its pin says.
@@ -58,12 +63,15 @@ def build_framework(
         unpack(archive, root / "archive")
         _check_commit(root / "archive", recipe, source)
         shutil.move(root / "archive" / recipe["subfolder"], root / "source")
+        provided = provide(
+            backend.get("requires", {}), backend=backend_name, toolchain=toolchain, root=root, host=host
+        )
         flags = _flags(toolchain, root)
         compilers = _wrappers(toolchain, root / "compilers")
         configure = [
             *(str(tools / "cmake"), "-G", "Ninja", "-S", "source", "-B", "build"),
             f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-            *(f"-D{name}={value}" for name, value in sorted({**options, **compilers}.items())),
+            *(f"-D{name}={provided.fill(value)}" for name, value in sorted({**options, **compilers}.items())),
             *(f"-DCMAKE_{name}={shlex.join(words)}" for name, words in flags.items()),
         ]
         env = bundle.environment(toolchain, root, tools)
@@ -74,8 +82,9 @@ def build_framework(
         compile_ = [str(tools / "ninja"), "-C", "build", "-j", str(jobs), *recipe["targets"]]
         bundle.run(compile_, log=build_log, env=env, cwd=root, what="the build")
         with bundle.complete(destination) as made:
-            for name, built in recipe["collect"].items():
+            for name, built in {**recipe["collect"], **backend.get("collect", {})}.items():
                 _collect(root / "build" / built, made / name)
+            provided.take_along(made)
             bundle.write_manifest(
                 made,
                 name=destination.name,
@@ -87,7 +96,8 @@ def build_framework(
                     # Where the NDK lies is nothing that its release does not say.
                     "cmake": {name: options[name] for name in sorted(options) if name != TOOLCHAIN_FILE},
                 },
-                source=source,
+                # What was found for it besides; nothing for most.
+                source={**source, **({"requires": provided.record} if provided.record else {})},
             )
 
 

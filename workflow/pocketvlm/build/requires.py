@@ -88,6 +88,8 @@ def lacking(
         toolchains: the table of toolchains.
         environment: variables that name SDKs; default: this process's.
     """
+    if not requires:
+        return None
     if version not in requires.get("versions", [version]):
         known = ", ".join(requires["versions"])
         return f"version {version} has no backend {backend}, which came later: use {known}"
