@@ -18,7 +18,8 @@ from tests.unit.handmade import BUDGET, as_0_3_36, output, stderr_0_3_16, stdout
 FIXTURES = Path(__file__).parents[1] / "fixtures/llamacpp"
 ON_VULKAN = (
     b"ggml_vulkan: Found 1 Vulkan devices:\n"
-    b"llama_model_load_from_file_impl: using device Vulkan0 (llvmpipe (LLVM 15.0.6, 256 bits)) - 24000 MiB free\n"
+    b"llama_model_load_from_file_impl: using device Vulkan0 (llvmpipe (LLVM 15.0.6, 256 bits)) "
+    b"- 24000 MiB free\n"
     b"load_tensors: offloading 4 repeating layers to GPU\n"
     b"load_tensors: offloaded 5/5 layers to GPU\n"
     b"clip_ctx: CLIP using Vulkan0 backend\n"
