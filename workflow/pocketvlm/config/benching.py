@@ -27,7 +27,7 @@ def measured(bench: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in bench.items() if name != "tolerance_percent"}
 
 
-def checked(study: Study, path: str) -> Callable[[object], list[str]]:
+def checked(study: Study, path: str) -> Callable[[object], str]:
     """Return the input of the rule that is asked for by name: it refuses an experiment that cannot have it.
 
     Args:
@@ -35,10 +35,10 @@ def checked(study: Study, path: str) -> Callable[[object], list[str]]:
         path: the file that the rule needs.
     """
 
-    def ask(_: object) -> list[str]:
+    def ask(_: object) -> str:
         with plain_errors():
             require(study)
-        return [path]
+        return path
 
     return ask
 
