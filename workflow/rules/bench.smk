@@ -23,7 +23,7 @@ rule check_bench:
 rule build_bench:
     """A framework's own benchmark compiled for a target: a bundle of its own, so that the framework's stays as it is."""
     input:
-        source="results/sources/{framework}-{version}.tar.gz",
+        source=source_archive,
     output:
         directory("results/bundles/bench-{framework}-{version}-{backend}-{target}"),
     log:
@@ -31,13 +31,13 @@ rule build_bench:
     cache: "omit-software"
     threads: 2
     params:
-        source=archive_of,
+        source=pinned_source,
+        here=source_here,
         recipe=bench_recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,
-        code=code_hash(
-            "build/framework.py", "build/requires.py", "build/elf.py", *BUILDING, "provision/archive.py"
-        ),
+        required=bench_required_of,
+        code=building_code,
     script:
         "../scripts/build_bench.py"
 

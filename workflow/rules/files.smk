@@ -132,6 +132,11 @@ def bench_recipe_of(wildcards):
     return {**recipe_of(wildcards), **STUDY.frameworks[wildcards.framework]["bench"]}
 
 
+def bench_required_of(wildcards):
+    """The files that the benchmark's bundle must have."""
+    return [frameworks.bench(STUDY.frameworks[wildcards.framework]["adapter"]).PROGRAM]
+
+
 def bench_bundle(cell):
     """Where the benchmark of a cell's framework, version, backend and target is."""
     return f"{ROOT}/bundles/bench-{cell.bundle}"

@@ -22,11 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.build import elf
 from pocketvlm.build.toolchains import Toolchain, resolve
 from pocketvlm.errors import ConfigError, ProvisionError
 from pocketvlm.provenance import read_json, sha256_file
-from pocketvlm.provision import apt
+from pocketvlm.provision import apt, elf
 
 # Debian's architecture and library folder by the processor of a target.
 _DEBIAN = {"x86_64": ("amd64", "x86_64-linux-gnu"), "aarch64": ("arm64", "aarch64-linux-gnu")}
