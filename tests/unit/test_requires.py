@@ -18,6 +18,7 @@ from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.config import frameworks
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provenance import write_json
+from pocketvlm.provision import elf
 
 ROOT = Path(__file__).parents[2]
 TOOLCHAINS = yaml.safe_load((ROOT / "config/toolchains.yaml").read_text())
@@ -207,3 +208,12 @@ def test_options_of_a_phone_name_the_sdk(backend: str, tmp_path: Path) -> None:
     assert any(value.startswith(str(tmp_path / "sdk")) for value in filled.values())
     (hashes,) = provided.record.values()
     assert str(tmp_path) not in str(provided.record) and any(hashes.values())
+
+
+def test_a_library_is_looked_for_in_order_and_once(tmp_path: Path) -> None:
+    library(tmp_path / "a/libx.so", "liby.so", "libgone.so", "libown.so")
+    library(tmp_path / "b/liby.so", "libx.so")
+    library(tmp_path / "b/libx.so", "libother.so")
+    found, gone = elf.closure("libx.so", [tmp_path / "a", tmp_path / "b"], without=["libown.so"])
+    assert found == {"libx.so": tmp_path / "a/libx.so", "liby.so": tmp_path / "b/liby.so"}
+    assert gone == ["libgone.so"]

@@ -1,7 +1,6 @@
 """llama.cpp to the full: its benchmark beside it, its backends' builds; what compiles only when asked for.
 
-POCKETVLM_TEST_BUILDS=1 compiles three versions, llama-bench and the Vulkan backend and measures with them,
-which takes about an hour of CPU time.
+POCKETVLM_TEST_BUILDS=1 compiles three versions, llama-bench and the Vulkan backend and measures with them.
 """
 
 from __future__ import annotations
