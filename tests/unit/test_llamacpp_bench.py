@@ -66,6 +66,12 @@ def test_a_version_that_does_not_say_how_is_named() -> None:
         bench.command(backend="cpu", settings={}, quirks={"flash_attention": {"disabled": []}}, test=DECODE)
 
 
+def test_a_cache_that_the_benchmark_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigError, match="no cache of the type f32") as caught:
+        argv("0.3.16", kv_type_k="f32")
+    assert caught.value.where == "settings.kv_type_k"
+
+
 def test_the_rate_is_of_each_repetition() -> None:
     assert bench.rates(printed(), backend="cpu", settings={}, test=DECODE) == pytest.approx([10.0, 19.5])
 

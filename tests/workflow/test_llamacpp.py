@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pocketvlm.build.toolchains import host_target
+from pocketvlm.build.requires import provide
+from pocketvlm.build.toolchains import host_driver_target, host_target, resolve
+from pocketvlm.config import frameworks
+from pocketvlm.frameworks import command
 from pocketvlm.provenance import sha256_file, write_json
 from tests.experiments import cell_text, experiment_text
 from tests.workflow.conftest import Project
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 builds = pytest.mark.skipif(
     os.environ.get("POCKETVLM_TEST_BUILDS") != "1",
@@ -180,6 +189,44 @@ def test_versions_and_settings_are_measured_side_by_side(project: Project, exper
 def test_observed_decoding_is_as_fast_as_llama_bench_says(project: Project) -> None:
     done = project.snakemake("check_bench", experiment="bench")
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+# Asks Vulkan's loader for its devices; nothing is compiled for it.
+DEVICES = """
+import ctypes
+loader = ctypes.CDLL("libvulkan.so.1")
+wanted = (ctypes.c_uint64 * 8)(1)  # VkInstanceCreateInfo: its type and nothing else
+instance, count = ctypes.c_void_p(), ctypes.c_uint32()
+assert loader.vkCreateInstance(wanted, None, ctypes.byref(instance)) == 0
+assert loader.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None) == 0
+devices = (ctypes.c_void_p * count.value)()
+assert loader.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), devices) == 0
+for device in devices:
+    about = ctypes.create_string_buffer(4096)  # VkPhysicalDeviceProperties: four numbers, a kind, a name
+    loader.vkGetPhysicalDeviceProperties(ctypes.c_void_p(device), about)
+    print(about.raw[20:276].split(b"\\0")[0].decode())
+"""
+
+
+@builds
+def test_the_driver_that_a_bundle_takes_along_is_found_by_its_environment(tmp_path: Path) -> None:
+    toolchains = yaml.safe_load((ROOT / "config/toolchains.yaml").read_text())
+    table = frameworks.load(ROOT / "config/frameworks.yaml")["llama.cpp"]
+    provided = provide(
+        table["backends"]["lavapipe"]["requires"],
+        backend="lavapipe",
+        toolchain=resolve(toolchains, host_driver_target()),
+        root=tmp_path,
+        host=partial(resolve, toolchains, host_target()),
+    )
+    bundle = tmp_path / "bundle"
+    provided.take_along(bundle)
+    variables = command("llamacpp").environment(backend="lavapipe", settings={})
+    here = {name: value.replace("@bundle", str(bundle)) for name, value in variables.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], env={**os.environ, **here}, capture_output=True, text=True
+    )
+    assert "llvmpipe" in done.stdout and len(done.stdout.splitlines()) == 1, done.stderr
 
 
 @builds

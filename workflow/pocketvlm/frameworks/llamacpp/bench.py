@@ -15,12 +15,14 @@ from typing import Any
 
 from pocketvlm.errors import ConfigError, WorkloadError
 from pocketvlm.frameworks.llamacpp.backend import backend_of, layers_on
-from pocketvlm.frameworks.llamacpp.command import resolve_settings
+from pocketvlm.frameworks.llamacpp.command import KV_TYPES, resolve_settings
 
 PROGRAM = "bin/llama-bench"
 # A line holds one test with all its samples: more is no line of llama-bench.
 _MAX_LINE = 1 << 20
 _MAX_SAMPLES = 10_000
+# One fewer than `llama-mtmd-cli` takes (ggml_type_from_name, the same in the three versions).
+_KV_TYPES = tuple(name for name in KV_TYPES if name != "f32")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ def command(*, backend: str, settings: Mapping[str, Any], quirks: Mapping[str, A
         ConfigError: a setting is wrong, or the version's entry lacks something.
     """
     chosen = resolve_settings(settings)
+    if unknown := [name for name in ("kv_type_k", "kv_type_v") if chosen[name] not in _KV_TYPES]:
+        raise ConfigError(
+            f"llama-bench has no cache of the type {chosen[unknown[0]]}",
+            where=f"settings.{unknown[0]}",
+            do=f"Use one of {', '.join(_KV_TYPES)} for cells that it is to be run beside",
+        )
     try:
         fused = quirks["flash_attention"]["enabled" if chosen["flash_attention"] else "disabled"]
         mapped = quirks["mmap"]["enabled" if chosen["mmap"] else "disabled"]
