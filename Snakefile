@@ -36,6 +36,7 @@ include: "workflow/rules/judge.smk"
 if RECEIVED is None:
 
     include: "workflow/rules/soak.smk"
+    include: "workflow/rules/bench.smk"
 
 
 include: "workflow/rules/aggregate.smk"

@@ -12,7 +12,8 @@ from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks.llamacpp import command
 
 ROOT = Path(__file__).parents[2]
-VERSIONS = yaml.safe_load((ROOT / "config/frameworks.yaml").read_text())["llama.cpp"]["versions"]
+TABLE = yaml.safe_load((ROOT / "config/frameworks.yaml").read_text())["llama.cpp"]
+VERSIONS, BACKENDS = TABLE["versions"], TABLE["backends"]
 WORKLOAD = yaml.safe_load((ROOT / "config/workloads/coffee.yaml").read_text())
 
 
@@ -151,6 +152,50 @@ def test_missing_quirks_and_template_are_named() -> None:
         command.command(
             version="0.3.16", model={}, workload=WORKLOAD, settings={}, quirks={}, image_name="x.png"
         )
+
+
+def on(backend: str, settings: dict[str, Any] | None = None) -> tuple[list[str], dict[str, str]]:
+    words = command.command(
+        version="0.3.16",
+        backend=backend,
+        model={"chat_template": "vicuna"},
+        workload=WORKLOAD,
+        settings=settings or {},
+        quirks=VERSIONS["0.3.16"]["quirks"],
+        image_name="coffee.png",
+    )
+    return words, command.environment(backend=backend, settings=settings or {})
+
+
+def test_the_cpu_is_told_nothing_of_backends() -> None:
+    words, environment = on("cpu")
+    assert words == argv() and environment == {}
+
+
+@pytest.mark.parametrize(
+    ("backend", "device"), [("lavapipe", "Vulkan0"), ("opencl", "GPUOpenCL"), ("hexagon", "HTP0")]
+)
+def test_another_backend_is_named_so_that_a_run_without_it_ends(backend: str, device: str) -> None:
+    words, environment = on(backend)
+    assert value(words, "--device") == device and value(words, "--n-gpu-layers") == "999"
+    assert words[: len(argv())] == argv() and environment
+
+
+def test_a_driver_finds_what_lies_in_the_bundle_and_takes_as_many_threads() -> None:
+    _, environment = on("lavapipe", {"threads": 2})
+    assert environment["GGML_VK_VISIBLE_DEVICES"] == "0" and environment["LP_NUM_THREADS"] == "2"
+    requires = BACKENDS["lavapipe"]["requires"]
+    held = {*requires["files"], "lib", *(str(Path(name).parent) for name in requires["files"])}
+    named = [text.removeprefix("@bundle/") for text in environment.values() if text.startswith("@bundle/")]
+    assert named and set(named) <= held
+    assert environment["VK_DRIVER_FILES"] == environment["VK_ICD_FILENAMES"]
+
+
+def test_every_backend_of_the_table_is_known_and_no_other() -> None:
+    for backend in BACKENDS:
+        on(backend)
+    with pytest.raises(ConfigError, match="does not know the backend 'metal'"):
+        on("metal")
 
 
 RECORDED = sorted((Path(__file__).parents[1] / "fixtures/llamacpp").glob("*/*/00/stderr"))

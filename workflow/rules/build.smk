@@ -10,7 +10,12 @@ results/bundles/probe-<target>/
 BUILDING = ["build/bundle.py", "build/toolchains.py"]
 # Besides that, what makes a framework's: from sources, and from binaries.
 FROM_SOURCES = code_hash(
-    "build/framework.py", "build/recipes.py", *BUILDING, "provision/archive.py", "provision/elf.py"
+    "build/framework.py",
+    "build/recipes.py",
+    "build/requires.py",
+    *BUILDING,
+    "provision/archive.py",
+    "provision/elf.py",
 )
 FROM_TREES = code_hash("provision/tree.py")
 FROM_BINARIES = code_hash("provision/prebuilt.py")

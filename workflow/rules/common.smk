@@ -167,17 +167,25 @@ def required_of(wildcards):
 
 
 def backend_of(wildcards):
-    return STUDY.frameworks[wildcards.framework]["backends"][wildcards.backend]
+    """A backend's entry, with the toolchain of this machine where its build makes programs that it runs."""
+    entry = STUDY.frameworks[wildcards.framework]["backends"][wildcards.backend]
+    if not entry.get("requires", {}).get("host"):
+        return entry
+    return {**entry, "host": {"target": HOST, "toolchains": toolchains_for(HOST)}}
 
 
-def toolchain_of(wildcards):
+def toolchains_for(wanted):
     """The part of the table of toolchains that compiles for a target; the rest is no input of its builds."""
     return {
         name: {**entry, "targets": {target: entry["targets"][target]}}
         for name, entry in STUDY.toolchains.items()
         for target in entry["targets"]
-        if target == wildcards.target
+        if target == wanted
     }
+
+
+def toolchain_of(wildcards):
+    return toolchains_for(wildcards.target)
 
 
 def source_sha256(wildcards):

@@ -127,5 +127,49 @@ def soak_files():
     return soaking.files(EXPERIMENT) if SOAK and not RECEIVED else []
 
 
+def bench_recipe_of(wildcards):
+    """How a framework's own benchmark is built: as the framework is, with what differs."""
+    return {**recipe_of(wildcards), **STUDY.frameworks[wildcards.framework]["bench"]}
+
+
+def bench_required_of(wildcards):
+    """The files that the benchmark's bundle must have."""
+    return [frameworks.bench(STUDY.frameworks[wildcards.framework]["adapter"]).PROGRAM]
+
+
+def bench_bundle(cell):
+    """Where the benchmark of a cell's framework, version, backend and target is."""
+    return f"{ROOT}/bundles/bench-{cell.bundle}"
+
+
+def bench_bundles_of(device):
+    """The benchmarks that a device runs; none where nothing is to be run or the framework has none."""
+    if device in UNIDENTIFIED:
+        return []
+    cells = [cell for cell in cells_to_measure(device) if "bench" in STUDY.frameworks[cell.framework]]
+    return sorted({bench_bundle(cell) for cell in cells})
+
+
+def bench_bundles(wildcards):
+    return bench_bundles_of(wildcards.device)
+
+
+def bench_of_device(device):
+    """How the benchmark beside a device's cells is measured, in plain values."""
+    cells = cells_to_measure(device)
+    return {
+        **benching.measured(BENCH),
+        "bundles": {cell.id: bench_bundle(cell) for cell in cells},
+        "quirks": {
+            cell.id: STUDY.frameworks[cell.framework]["versions"][cell.version].get("bench", {})
+            for cell in cells
+        },
+    }
+
+
+def bench_of(wildcards):
+    return bench_of_device(wildcards.device)
+
+
 def report_page():
     return f"{EXPERIMENT}/report/index.html"

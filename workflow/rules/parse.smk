@@ -11,7 +11,7 @@ PARSING = [
     "analyse/comparable.py",
     *[f"analyse/{name}.py" for name in ("frames", "gpuwork", "placement", "responsiveness", "numbers")],
     "cpulist.py",
-    *[f"analyse/{name}.py" for name in ("clocks", "marks", "sanity")],
+    *[f"analyse/{name}.py" for name in ("clocks", "marks", "offload", "sanity")],
 ]
 
 

@@ -1,5 +1,6 @@
 """Compile a framework for a target, or make a bundle of binaries that a user gives."""
 
+from functools import partial
 from pathlib import Path
 
 from pocketvlm.build.framework import build_framework
@@ -11,6 +12,7 @@ from pocketvlm.stage import stage
 
 with stage(snakemake):
     params, target = snakemake.params, snakemake.wildcards.target
+    host = params.backend.get("host")
     destination = Path(snakemake.output[0])
     if params.source.get("kind") == PREBUILT:
         take_prebuilt(
@@ -33,5 +35,7 @@ with stage(snakemake):
             jobs=snakemake.threads,
             build_log=Path(snakemake.log[0]).with_suffix(".compiler.log"),
             required=params.required,
+            backend_name=snakemake.wildcards.backend,
+            host=partial(resolve, host["toolchains"], host["target"]) if host else None,
         )
     cache.register(destination)

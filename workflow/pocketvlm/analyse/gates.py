@@ -49,6 +49,8 @@ _EVIDENCE = (
     "probe_cpu",
     "wake_late_",
     "threads_misplaced",
+    "layers",
+    "vision_offloaded",
     "clock_",
     "low_memory_kills",
     "start_",

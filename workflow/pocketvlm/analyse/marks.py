@@ -13,7 +13,7 @@ from typing import Any
 from pocketvlm.analyse.metrics import Metric
 from pocketvlm.analyse.sanity import wrong_answer
 
-MARKS = ("start_hot", "answer_wrong")
+MARKS = ("start_hot", "answer_wrong", "not_offloaded")
 """Marks of a run: metrics whose value 1 withholds its numbers, for their own reason."""
 
 _REASON = 300

@@ -15,6 +15,7 @@ from pocketvlm.analyse import comparable, records
 from pocketvlm.analyse.clocks import ClockDrops
 from pocketvlm.analyse.marks import answered, noted
 from pocketvlm.analyse.metrics import Metric, compute
+from pocketvlm.analyse.offload import offloaded
 from pocketvlm.analyse.phases import Interval, segment, whole
 from pocketvlm.analyse.raw import REINDEX, REMEASURE, Run, read_run, run_folder
 from pocketvlm.analyse.sanity import REAL
@@ -50,6 +51,7 @@ def parse_block(
     """
     index, identity, cells = _loaded(index), _loaded(identity), _loaded(cells)
     adapters = {cell["cell"]: cell["adapter"] for cell in cells["cells"]}
+    backends = {cell["cell"]: cell["backend"] for cell in cells["cells"]}
     trained = {cell["cell"]: cell for cell in cells["cells"] if cell["weights_kind"] in REAL}
     clocks = ClockDrops(identity)
     entries = sorted(index["runs"], key=lambda entry: str(entry["run"]))
@@ -73,6 +75,7 @@ def parse_block(
         metrics += noted(run.meta)
         if report is not None:
             clocks.add(run, intervals, entry)
+            metrics += offloaded(report.offload, backends[entry["cell"]])
             if cell := trained.get(entry["cell"]):
                 metrics.append(answered(report.answer_bytes, cell.get("expected_words", ())))
         rows["phases"] += [_phase_row(run, interval) for interval in intervals]

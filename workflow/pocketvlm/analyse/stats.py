@@ -63,6 +63,25 @@ def bootstrap_ratio(
     return float(low), float(high)
 
 
+def bootstrap_paired_ratio(
+    above: Floats, below: Floats, *, resamples: int, confidence: float, seed: int, name: str
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a ratio of two medians whose values were made in pairs.
+
+    Pairs are drawn whole, so that what fell on both of a pair stays with both.
+
+    Args:
+        above, below: positive, shape (n,) each, a pair at each place, n >= 3.
+        resamples, confidence, seed, name: as `bootstrap_median`.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed & 0xFFFFFFFF, zlib.crc32(name.encode())]))
+    drawn = generator.integers(above.size, size=(resamples, above.size))
+    ratios = np.median(above[drawn], axis=1) / np.median(below[drawn], axis=1)
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(ratios, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
 def summarise(values: Floats, *, resamples: int, confidence: float, seed: int, name: str) -> Summary:
     """Return the statistics of repeated runs.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pocketvlm.build import bundle, recipes
+from pocketvlm.build.requires import provide
 from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.errors import ConfigError, IntegrityError, ProvisionError
 from pocketvlm.provision import elf
@@ -29,6 +30,8 @@ def build_framework(
     jobs: int,
     build_log: Path,
     required: Collection[str] = (),
+    backend_name: str = "cpu",
+    host: Callable[[], Toolchain] | None = None,
 ) -> None:
     """Compile a framework and gather its bundle.
 
@@ -37,12 +40,14 @@ def build_framework(
         source: what the manifest says of it: project, version, sha256 and commit of an archive; kind, name,
             sha256 (of the tree) and perhaps commit of a tree.
         recipe: `build` of its catalogue entry; `recipes` has its keys.
-        backend: the backend's entry: options.
+        backend: the backend's entry: options, collect, requires.
         toolchain: what compiles for the target.
         destination: the bundle's folder; complete with its manifest, or absent.
         jobs: compilations at a time.
         build_log: where the output of the tools goes.
         required: files that the bundle must have.
+        backend_name: the backend, for messages.
+        host: gives the toolchain of this machine, for a backend whose build makes programs that it runs.
 
     Raises:
         IntegrityError: the source is not what its pin says; what was built is not of the target.
@@ -54,14 +59,19 @@ def build_framework(
         what = f"{source.get('project', source.get('name'))} {source.get('version', '')}".strip()
         log.info("building %s for %s, the log is %s", what, toolchain.target, build_log)
         commit = str(source.get("commit", source["sha256"]))[:9]
-        shop = recipes.Workshop(root, toolchain, jobs, build_log, commit)
+        needs = backend.get("requires", {})
+        provided = provide(needs, backend=backend_name, toolchain=toolchain, root=root, host=host)
+        shop = recipes.Workshop(root, toolchain, jobs, build_log, commit, provided.fill)
         flags = recipes.carry_out(recipe, backend, shop)
         with bundle.complete(destination) as made:
-            recipes.collect(recipe["collect"], root, made)
-            libraries = backend.get("requires", {}).get("libraries", ())
+            recipes.collect({**recipe["collect"], **backend.get("collect", {})}, root, made)
+            provided.take_along(made)
+            libraries = needs.get("libraries", ())
             elf.check_bundle(made, target=toolchain.target, required=required, libraries=libraries)
+            # What was found for it besides is part of where it comes from; nothing for most.
+            found = {"requires": provided.record} if provided.record else {}
             bundle.write_manifest(
-                made, name=destination.name, toolchain=toolchain, flags=flags, source=source
+                made, name=destination.name, toolchain=toolchain, flags=flags, source={**source, **found}
             )
 
 

@@ -15,7 +15,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Workshop:
         jobs: compilations at a time.
         log: where the output of the tools goes.
         commit: what stands for `{commit}`.
+        fill: puts paths in the place of a backend's own words in its options (`requires`).
     """
 
     root: Path
@@ -51,6 +52,7 @@ class Workshop:
     jobs: int
     log: Path
     commit: str
+    fill: Callable[[str], str] = str
 
 
 def carry_out(recipe: Mapping[str, Any], backend: Mapping[str, Any], shop: Workshop) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _cmake(recipe: Mapping[str, Any], backend: Mapping[str, Any], shop: Workshop
     configure = [
         *(str(tools / "cmake"), "-G", "Ninja", "-S", "source", "-B", "build"),
         f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-        *(f"-D{name}={value}" for name, value in sorted({**options, **compilers}.items())),
+        *(f"-D{name}={shop.fill(value)}" for name, value in sorted({**options, **compilers}.items())),
         *(f"-DCMAKE_{name}={shlex.join(flags[kind])}" for name, kind in named.items()),
     ]
     env = bundle.environment(toolchain, root, tools)

@@ -79,6 +79,15 @@ def host_target(machine: str | None = None) -> str:
     return targets[machine]
 
 
+def host_driver_target() -> str:
+    """Return the target of programs that load this machine's own drivers, which need its C library.
+
+    Raises:
+        ProvisionError: as `host_target`.
+    """
+    return host_target().replace("-musl", "-gnu")
+
+
 def resolve(catalogue: Mapping[str, Mapping[str, Any]], target: str) -> Toolchain:
     """Return the toolchain that compiles for a target.
 
@@ -123,6 +132,7 @@ def _zig(name: str, target: str, entry: Mapping[str, Any]) -> Toolchain:
             do="Run the first command of the README again, which installs the package ziglang",
         )
     zig = str(program)
+    triple = entry.get("triple", target)
     caches = cache_root() / "zig"
     return Toolchain(
         name=name,
@@ -130,8 +140,8 @@ def _zig(name: str, target: str, entry: Mapping[str, Any]) -> Toolchain:
         target=target,
         processor=entry["processor"],
         cpu=entry["cpu"],
-        cc=(zig, "cc", "-target", target),
-        cxx=(zig, "c++", "-target", target),
+        cc=(zig, "cc", "-target", triple),
+        cxx=(zig, "c++", "-target", triple),
         ar=(zig, "ar"),
         ranlib=(zig, "ranlib"),
         c_flags=tuple(entry["c"]),

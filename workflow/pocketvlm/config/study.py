@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks as adapters
-from pocketvlm.build.toolchains import host_target
+from pocketvlm.build import requires
+from pocketvlm.build.toolchains import host_driver_target, host_target
 from pocketvlm.config import frameworks
 from pocketvlm.config.paper import load_paper
 from pocketvlm.config.protocol import check_protocol
@@ -171,7 +172,7 @@ def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -
             _check_names(values, tables, place)
             if values["stack"] is not None:
                 _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
-            cell = Cell(**values, target=devices[device]["target"])
+            cell = Cell(**values, target=_target(devices[device], values, tables, place))
             if here:
                 needs = _Needs(
                     tables, lock, workloads[cell.workload], paths["models"].parent, devices[device]["kind"]
@@ -266,6 +267,8 @@ def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | 
     if reason is None:
         reason = frameworks.without_python(entry, cell.version, needs.device_kind)
     if reason is None:
+        reason, key = _not_buildable(cell, entry, needs.tables["toolchains"]), "backend"
+    if reason is None:
         command = adapters.command(entry["adapter"])
         if command.WEIGHTS != formats.GGUF:
             reason, key = _not_given(cell, model, command, needs.models_folder), "model"
@@ -293,6 +296,21 @@ def _not_given(cell: Cell, model: Mapping[str, Any], command: adapters.Command, 
     )
 
 
+def _not_buildable(
+    cell: Cell, entry: Mapping[str, Any], toolchains: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Return what the backend's build lacks; what comes as binaries is not built."""
+    if entry["versions"][cell.version].get("source", {}).get("kind") == "prebuilt":
+        return None
+    return requires.lacking(
+        entry["backends"][cell.backend].get("requires", {}),
+        backend=cell.backend,
+        version=cell.version,
+        target=cell.target,
+        toolchains=toolchains,
+    )
+
+
 def _inexpressible(
     cell: Cell, model: Mapping[str, Any], command: adapters.Command, workload: Mapping[str, Any]
 ) -> str | None:
@@ -307,14 +325,15 @@ def _device(
     path = _known(folder, name, "device", place)
     device = load_yaml(path, "device")
     targets = [target for toolchain in toolchains.values() for target in toolchain["targets"]]
-    if device["target"] == "host":
-        device = {**device, "target": host_target()}
-    if device["target"] not in targets:
-        raise ConfigError(
-            f"no toolchain compiles for the target {device['target']!r}",
-            where=f"{path}: target",
-            do=suggest(device["target"], targets),
-        )
+    for key, host in (("target", host_target), ("driver_target", host_driver_target)):
+        if device.get(key) == "host":
+            device = {**device, key: host()}
+        if device.get(key, targets[0]) not in targets:
+            raise ConfigError(
+                f"no toolchain compiles for the target {device[key]!r}",
+                where=f"{path}: {key}",
+                do=suggest(device[key], targets),
+            )
     if device["id"] != name:
         raise ConfigError(
             f"the file is named {name} and its id is {device['id']!r}",
@@ -322,6 +341,29 @@ def _device(
             do="Give both the same name",
         )
     return device
+
+
+def _target(
+    device: Mapping[str, Any],
+    values: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
+    place: str,
+) -> str:
+    """Return what a cell's program is compiled for: another target where it loads a driver of the device.
+
+    Raises:
+        ConfigError: the device's file does not say what that is.
+    """
+    backend = tables["frameworks"][values["framework"]]["backends"][values["backend"]]
+    if not backend.get("driver"):
+        return str(device["target"])
+    if "driver_target" not in device:
+        raise ConfigError(
+            f"the backend {values['backend']} loads a driver of the device, and {device['id']} names none",
+            where=f"{place}.backend",
+            do=f"Choose another device, or give {device['id']} a driver_target such as aarch64-linux-android",
+        )
+    return str(device["driver_target"])
 
 
 def _workload(folder: Path, name: str, place: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ asks this table by the adapter's name and never looks at the name itself.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import cast
 
@@ -22,6 +23,7 @@ from pocketvlm.frameworks.contract import (
     Counter,
     Grammar,
     Memory,
+    Offload,
     Output,
     Report,
     Stream,
@@ -38,9 +40,11 @@ __all__ = [
     "Counter",
     "Grammar",
     "Memory",
+    "Offload",
     "Output",
     "Report",
     "Stream",
+    "bench",
     "command",
     "grammar",
     "memory",
@@ -73,6 +77,22 @@ def grammar(adapter: str) -> Grammar:
 def command(adapter: str) -> Command:
     """Return the command module of an adapter; ConfigError for an unknown name."""
     return cast(Command, _part(adapter, "command"))
+
+
+def bench(adapter: str) -> ModuleType:
+    """Return the module of an adapter's own benchmark (`command`, `rates`, `Test`).
+
+    Raises:
+        ConfigError: an unknown name, or its framework has no benchmark that is known here.
+    """
+    _part(adapter, "command")
+    if importlib.util.find_spec(f"{ADAPTERS[adapter]}.bench") is None:
+        raise ConfigError(
+            f"the framework of the adapter {adapter} has no benchmark of its own",
+            where="adapter of a framework",
+            do="Choose cells of llama.cpp, or add bench.py to the adapter's folder",
+        )
+    return _part(adapter, "bench")
 
 
 def memory(adapter: str) -> Memory:

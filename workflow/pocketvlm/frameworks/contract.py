@@ -124,6 +124,27 @@ class Accounting:
 
 
 @dataclass(frozen=True)
+class Offload:
+    """Where a run computed, as the framework tells.
+
+    Args:
+        layers, of: how many layers of the language model were on the backend's device, of how many; None
+            where the output does not say.
+        vision: what computed the vision tower, by the framework's own name; None where that is not said.
+        cpu: what the framework calls the CPU there.
+        device: the device in the framework's words; empty where it says none.
+        failure: what it said of a device that it did not find; empty for nothing.
+    """
+
+    layers: int | None
+    of: int | None
+    vision: str | None
+    cpu: str
+    device: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """A workload's output, understood.
 
@@ -141,6 +162,7 @@ class Report:
         unobservable: phase to reason, for phases whose extent could not be seen in this output. A phase in
             which the run has time that belongs to others (such as `other`, where nothing but the start was
             seen) is among them. `first_token` to the reason, where that was not seen.
+        offload: where it computed; None of a framework that never tells.
     """
 
     boundaries: tuple[Boundary, ...]
@@ -152,6 +174,7 @@ class Report:
     token_times_us: NDArray[np.int64]
     first_token_us: int | None
     unobservable: dict[str, str] = field(default_factory=dict)
+    offload: Offload | None = None
 
 
 class Grammar(Protocol):

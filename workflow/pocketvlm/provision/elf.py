@@ -7,7 +7,7 @@ are untrusted: every offset is checked, and only as much is read as a header say
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +34,11 @@ _LINUX = (
     "ld-linux-aarch64 ld-linux-armhf ld-musl-x86_64 ld-musl-aarch64 libc.musl-x86_64 libc.musl-aarch64 "
     "linux-vdso libvulkan libOpenCL"
 )
-OF_THE_TARGET = {"android": frozenset(_ANDROID.split()), "musl": frozenset(_LINUX.split())}
+OF_THE_TARGET = {
+    "android": frozenset(_ANDROID.split()),
+    "gnu": frozenset(_LINUX.split()),
+    "musl": frozenset(_LINUX.split()),
+}
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,39 @@ def _needed(
             if not end:
                 raise ValueError("the name of a library has no end")
             yield name.decode(errors="replace")
+
+
+def closure(
+    name: str, folders: Sequence[Path], *, without: Collection[str] = ()
+) -> tuple[dict[str, Path], list[str]]:
+    """Return a library with all that it asks for, and the names that are in none of the folders.
+
+    Args:
+        name: the library's file name.
+        folders: where to look, the first first; links count as what they lead to.
+        without: names that are left out, with what only they ask for: those of the system itself.
+
+    Returns:
+        the files by the name under which they are asked for, and what was not found.
+
+    Raises:
+        IntegrityError: a file is damaged.
+    """
+    found: dict[str, Path] = {}
+    missing: list[str] = []
+    waiting = [name]
+    while waiting:
+        wanted = waiting.pop(0)
+        if wanted in found or wanted in missing or wanted in without:
+            continue
+        path = next((folder / wanted for folder in folders if (folder / wanted).is_file()), None)
+        if path is None:
+            missing.append(wanted)
+            continue
+        found[wanted] = path
+        about = read(path)
+        waiting += about.needed if about else ()
+    return found, missing
 
 
 def check_bundle(

@@ -13,6 +13,7 @@ from typing import Any
 
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks import options
+from pocketvlm.frameworks.llamacpp import backend as backends
 from pocketvlm.frameworks.options import Setting, integer, one_of, truth
 
 PROGRAM = "bin/llama-mtmd-cli"
@@ -160,7 +161,7 @@ def command(
 
     Args:
         version: the framework's version, for messages.
-        backend: where it computes: nothing to say where there is only one.
+        backend: where it computes; nothing is said for the CPU.
         model: the model's entry of config/models.yaml (`chat_template`).
         workload, settings, quirks: see `build_argv`.
         image_name: name of the workload's image.
@@ -171,7 +172,7 @@ def command(
             where="config/models.yaml: chat_template",
             do="Give the template it was trained with, vicuna for LLaVA-1.5 or deepseek for MobileVLM",
         )
-    return build_argv(
+    argv = build_argv(
         binary=f"@bundle/{PROGRAM}",
         model="@weights/model",
         mmproj="@weights/mmproj",
@@ -181,6 +182,7 @@ def command(
         chat_template=str(model["chat_template"]),
         quirks=quirks,
     )
+    return [*argv, *backends.arguments(backend)]
 
 
 def unavailable(
@@ -191,5 +193,5 @@ def unavailable(
 
 
 def environment(*, backend: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that the command needs: none."""
-    return {}
+    """Return the variables that the driver of a backend needs: none for the CPU."""
+    return backends.environment(backend, int(resolve_settings(settings)["threads"]))

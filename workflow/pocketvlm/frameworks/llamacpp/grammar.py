@@ -23,6 +23,7 @@ import numpy as np
 
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
+from pocketvlm.frameworks.llamacpp.offload import offload
 
 # llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up; 'load time' ends
 # before it. What is queued is counted when it is awaited, so that encoding and evaluating the image lie
@@ -157,6 +158,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
         token_times_us=np.asarray(times, dtype=np.int64),
         first_token_us=next(b.t_us for b in boundaries if b.name == "first_token"),
         unobservable=unobservable,
+        offload=offload(_clean(line) for line in output.stderr.data.split(b"\n")),
     )
 
 
