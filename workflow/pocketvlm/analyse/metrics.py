@@ -10,7 +10,7 @@ import numpy as np
 
 from pocketvlm.analyse.clocks import clock_means
 from pocketvlm.analyse.gpuwork import gpu_time
-from pocketvlm.analyse.phases import Interval, of_phase
+from pocketvlm.analyse.phases import Interval, of_phase, without_interaction
 from pocketvlm.analyse.placement import threads_misplaced
 from pocketvlm.analyse.raw import Run
 from pocketvlm.analyse.responsiveness import Responsiveness
@@ -246,7 +246,7 @@ def _from_output(
     lengths = {
         phase: sum(end - start for start, end in of_phase(intervals, phase)) * 1e-3 for phase in PHASES
     }
-    first = report.first_token_us * 1e-3
+    first = sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
     yield Metric("run", "time_to_first_token", first, "ms", "observed")
     load = absent.get("load", "")
     after = None if load else first - lengths["load"]

@@ -10,16 +10,21 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketvlm.errors import ConfigError
 
-ADAPTERS = {"llamacpp": "pocketvlm.frameworks.llamacpp"}
+if TYPE_CHECKING:
+    from pocketvlm.apps.record import Record
+
+ADAPTERS = {"app": "pocketvlm.frameworks.app", "llamacpp": "pocketvlm.frameworks.llamacpp"}
 
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
+INTERACTION = "interaction"
+"""Time in which an app waited to be used by us: no phase of the run, and part of none of its totals."""
 
 JUDGED = {
     "image_encode": "image_encode",
@@ -59,7 +64,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Output:
-    """What was seen of a workload from outside, and how it ended."""
+    """What was seen of a workload from outside, and how it ended; of an app what was done to it and what it showed."""
 
     stdout: Stream
     stderr: Stream
@@ -68,6 +73,7 @@ class Output:
     status: int | None = 0
     signal: int | None = None
     deadline_hit: bool = False
+    app: Record | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
+from pocketvlm.apps import script
 from pocketvlm.frameworks.settings import affinity, own, resolve
+from pocketvlm.measure.app import HOLDER, App
 from pocketvlm.measure.store import run_key
 from pocketvlm.provenance import sha256_file, sha256_json
 from pocketvlm.weights.description import checked_sha256
@@ -33,6 +35,7 @@ class CellFiles:
         model: the model's entry of the catalogue (chat template and the like).
         settings: threads and everything else that changes a number.
         quirks: the version's entry of the catalogue, as far as the adapter asks for it.
+        app: how it is used where it is an app, as `config.apps.of_cell` gives it.
     """
 
     cell: str
@@ -44,6 +47,7 @@ class CellFiles:
     model: Mapping[str, Any]
     settings: Mapping[str, Any]
     quirks: Mapping[str, Any]
+    app: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> CellFiles:
@@ -63,6 +67,7 @@ class Job:
         affinity: the CPUs that it is to run on, as the kernel prints them; None for any.
         unfinished: says by stdout and stderr why a run that exited with 0 did not come to its end, or None;
             None for what prints nothing that could tell.
+        app: what is driven while `argv` only waits; None for a command.
     """
 
     argv: tuple[str, ...]
@@ -70,6 +75,7 @@ class Job:
     key_inputs: Mapping[str, Any]
     affinity: str | None = None
     unfinished: Callable[[bytes, bytes], str | None] | None = None
+    app: App | None = None
 
     @property
     def key(self) -> str:
@@ -94,6 +100,8 @@ def cell_job(
     Raises:
         IntegrityError: a weights file is not what its record says.
     """
+    if cell.app is not None:
+        return _app_job(cell, cell.app, identity, probe, conditions)
     adapter = frameworks.command(cell.adapter)
     argv = adapter.command(
         version=cell.version,
@@ -115,6 +123,39 @@ def cell_job(
         "settings": resolve(cell.adapter, cell.settings),
     }
     return Job(tuple(argv), files, key_inputs, affinity(cell.settings), adapter.unfinished)
+
+
+def _app_job(
+    cell: CellFiles,
+    app: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    probe: Path,
+    conditions: Mapping[str, Mapping[str, Any]] | None,
+) -> Job:
+    """Return the job of a cell that is measured through an app: the probe's shell waits, and the app is driven."""
+    image = Path(cell.workload["image_path"])
+    apk = {"@bundle/app.apk": cell.bundle / "app.apk"} if app["apk"] else {}
+    workload = {name: value for name, value in cell.workload.items() if name not in _NOT_RUN}
+    key_inputs = {
+        **_device_inputs(identity, probe, conditions),
+        "bundle": sha256_file(cell.bundle / "manifest.json"),
+        "weights": {},
+        "workload": {**workload, "image_sha256": sha256_file(image)},
+        "argv": list(HOLDER),
+        "environment": {},
+        "settings": resolve(cell.adapter, cell.settings),
+        "app": dict(app),
+    }
+    driven = App(
+        package=app["package"],
+        activity=app["activity"],
+        permissions=tuple(app["permissions"]),
+        image=app["image"],
+        script=script.parse(app["script"], where="script", variables=app["variables"]),
+        apk_sha256=app["apk"],
+        version_name=app["version_name"],
+    )
+    return Job(HOLDER, {**apk, "@workload/image": image}, key_inputs, app=driven)
 
 
 def _file_of(word: str, cell: CellFiles) -> Path | None:

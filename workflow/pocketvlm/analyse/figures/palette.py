@@ -17,6 +17,7 @@ PHASE_COLOURS = {
     "image_prefill": "#d55e00",
     "decode": "#0072b2",
     "other": "#c9cdd3",
+    "interaction": "#f1f2f4",
 }
 
 PHASE_LABELS = {
@@ -26,6 +27,7 @@ PHASE_LABELS = {
     "image_prefill": "image prefill",
     "decode": "decode",
     "other": "other",
+    "interaction": "interaction, not counted",
     "run": "whole run",
 }
 

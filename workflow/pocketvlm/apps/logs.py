@@ -1,0 +1,70 @@
+"""logcat's lines and their times: `MM-DD HH:MM:SS.mmm PID TID L tag: text`, without a year, in the phone's time zone.
+
+Source: system/logging, liblog/logprint.cpp, the format threadtime. To put a line on the clock of the run, the
+phone is asked for both of its clocks at once; only differences of one zone are used, so that it does not matter
+which zone and which year it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_STAMP = re.compile(r"(\d\d)-(\d\d) +(\d\d):(\d\d):(\d\d)\.(\d{3,9})", re.ASCII)
+_LINE = re.compile(rf"({_STAMP.pattern}) +(\d{{1,9}}) +\d{{1,9}} +([VDIWEFS]) +(.*)", re.ASCII)
+_DAYS = (0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335)
+_DAY_US = 86_400_000_000
+# A leap year, in which every day that a log may name exists. Nothing of a run is half a year away from it.
+_YEAR_US = 366 * _DAY_US
+MAX_LINE = 8192
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the log: its time on the run's clock in microseconds, the stamp as printed, process and text."""
+
+    t_us: int
+    stamp: str
+    pid: int
+    text: str
+
+
+def microseconds(stamp: str) -> int:
+    """Return the microseconds of a stamp since the beginning of a leap year; ValueError for what is none."""
+    match = _STAMP.fullmatch(stamp.strip())
+    if match is None or not 1 <= int(match[1]) <= 12:
+        raise ValueError(f"{stamp[:40]!r} is no time of logcat")
+    month, day, hour, minute, second = (int(match[group]) for group in range(1, 6))
+    seconds = ((_DAYS[month - 1] + day - 1) * 24 + hour) * 3600 + minute * 60 + second
+    return seconds * 1_000_000 + int(match[6].ljust(9, "0")) // 1000
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The same moment on the phone's two clocks.
+
+    Attributes:
+        t_us: CLOCK_BOOTTIME in microseconds.
+        stamp: the wall clock as logcat prints it.
+    """
+
+    t_us: int
+    stamp: str
+
+    def boot_us(self, stamp: str) -> int:
+        """Return the CLOCK_BOOTTIME of a stamp, in microseconds."""
+        apart = microseconds(stamp) - microseconds(self.stamp)
+        if apart > _YEAR_US // 2:
+            apart -= _YEAR_US
+        elif apart < -_YEAR_US // 2:
+            apart += _YEAR_US
+        return self.t_us + apart
+
+
+def parse(printed: str, clocks: Clocks) -> list[Line]:
+    """Return the lines of a log; what is none of its form (`--------- beginning of main`) is left out."""
+    found = []
+    for line in printed.splitlines():
+        if match := _LINE.match(line[:MAX_LINE]):
+            found.append(Line(clocks.boot_us(match[1]), match[1], int(match[8]), match[10]))
+    return found
