@@ -19,7 +19,7 @@ rule build_framework:
     cache: "omit-software"
     threads: 2
     params:
-        source=source_of,
+        source=archive_of,
         recipe=recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,

@@ -6,8 +6,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from pocketvlm import stage
+from pocketvlm import frameworks, stage
 from pocketvlm.config import soaking, study
+from pocketvlm.config.frameworks import recipe
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
@@ -18,7 +19,7 @@ from pocketvlm.provision import cache
 from pocketvlm.share import configured
 from pocketvlm.share.pack import SHAPING
 from pocketvlm.share.unpack import look_into
-from pocketvlm.weights import hub, lock, shapes
+from pocketvlm.weights import formats, hub, lock, shapes
 
 with stage.plain_errors():
     # With an archive the experiment is the archive's, and what it holds stands in the place of measuring.
@@ -107,12 +108,17 @@ def finish():
 
 
 def source_of(wildcards):
-    """The pinned source of a framework's version."""
+    """Where a framework's version comes from."""
     return STUDY.frameworks[wildcards.framework]["versions"][wildcards.version]["source"]
 
 
+def archive_of(wildcards):
+    """The pin of a source archive, as it is fetched and as the manifest of a bundle tells it."""
+    return {name: value for name, value in source_of(wildcards).items() if name != "kind"}
+
+
 def recipe_of(wildcards):
-    return STUDY.frameworks[wildcards.framework]["build"]
+    return recipe(STUDY.frameworks[wildcards.framework], wildcards.version)
 
 
 def backend_of(wildcards):
@@ -141,6 +147,13 @@ def shape_sha256(wildcards):
     return shapes.pinned(STUDY.models[wildcards.model], wildcards.part)
 
 
+def given_weights(wildcards):
+    """Where weights in another format than GGUF are, and their sha256, as the table of models gives them."""
+    entry = STUDY.models[wildcards.model]
+    given = formats.given(entry, wildcards.weights_format, wildcards.quantisation)[wildcards.given_role]
+    return {**given, "path": str(formats.located(given["path"], STUDY.paths["models"].parent))}
+
+
 def pin_of(wildcards):
     """What the lock says of a file of a hub model, or why it says nothing."""
     return hub.pin(wildcards.model, STUDY.models[wildcards.model], LOCK, wildcards.part)
@@ -156,10 +169,20 @@ def quantiser_bundle(wildcards):
     return bundle_path(quantiser["framework"], quantiser["version"], "cpu", HOST)
 
 
+def adapter_of(cell):
+    """The module that knows the command line of a cell's framework."""
+    return frameworks.command(STUDY.frameworks[cell.framework]["adapter"])
+
+
 def weights_files(cell):
-    """The weights of a cell by role: the quantised model, and its projector as it is."""
-    folder = f"{ROOT}/weights/{cell.model}"
-    return {"model": f"{folder}/model-{cell.quantisation}.gguf", "mmproj": f"{folder}/mmproj-f16.gguf"}
+    """The weights of a cell by role, in its framework's format."""
+    command = adapter_of(cell)
+    return formats.paths(
+        f"{ROOT}/weights/{cell.model}",
+        cell.quantisation,
+        weights_format=command.WEIGHTS,
+        roles=command.ROLES,
+    )
 
 
 def identity_path(device):
@@ -201,10 +224,10 @@ def block_files_of(device):
         "bundles": bundles_of(device),
         "weights": sorted(
             {
-                f"{path.removesuffix('.gguf')}{ending}"
+                file
                 for cell in cells
                 for path in weights_files(cell).values()
-                for ending in (".gguf", ".json")
+                for file in (path, formats.record_path(path))
             }
         ),
         "images": sorted({STUDY.workloads[cell.workload]["image_path"] for cell in cells}),
@@ -240,6 +263,7 @@ def block_of(device):
                 "cell": cell.id,
                 "adapter": STUDY.frameworks[cell.framework]["adapter"],
                 "version": cell.version,
+                "backend": cell.backend,
                 "bundle": f"results/bundles/{cell.bundle}",
                 "weights": weights_files(cell),
                 "workload": STUDY.workloads[cell.workload],

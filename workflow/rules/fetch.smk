@@ -3,6 +3,7 @@
 results/sources/<framework>-<version>.tar.gz
 results/weights/<model>/{model,mmproj}-f16.{gguf,json}
 results/weights/<model>/model-<quantisation>.{gguf,json}, as the hub has it or as a shape is written
+results/weights/<model>/<format>-<quantisation>/<role>/ and <role>.json, in another framework's format
 config/models.lock.yaml, by `snakemake lock_models`
 
 What tells two outputs of a rule with `cache:` apart must be among its parameters: the between-workflow cache knows
@@ -23,7 +24,7 @@ rule fetch_source:
         "results/logs/fetch_source.{framework}-{version}.log",
     cache: "omit-software"
     params:
-        source=source_of,
+        source=archive_of,
     script:
         "../scripts/fetch_source.py"
 
@@ -93,3 +94,20 @@ rule fetch_weights:
         code=code_hash("weights/description.py"),
     script:
         "../scripts/fetch_weights.py"
+
+
+rule take_weights:
+    """Weights that a user gives in another framework's format, checked against their sha256."""
+    output:
+        weights=directory("results/weights/{model}/{weights_format}-{quantisation}/{given_role}"),
+        record="results/weights/{model}/{weights_format}-{quantisation}/{given_role}.json",
+    log:
+        "results/logs/take_weights.{model}.{weights_format}-{quantisation}.{given_role}.log",
+    wildcard_constraints:
+        weights_format="[a-z]+",
+        given_role="[a-z][a-z0-9_]*",
+    params:
+        given=given_weights,
+        code=code_hash("weights/formats.py", "provision/tree.py"),
+    script:
+        "../scripts/take_weights.py"

@@ -93,9 +93,7 @@ def made_of_device(device):
     """What the bounds of a device's cells are computed from: weights records and settings."""
     return {
         cell.id: {
-            "weights": {
-                role: f"{path.removesuffix('.gguf')}.json" for role, path in weights_files(cell).items()
-            },
+            "weights": {role: formats.record_path(path) for role, path in weights_files(cell).items()},
             "settings": dict(cell.settings),
         }
         for cell in cells_to_measure(device)

@@ -10,6 +10,7 @@ JUDGING = [
         for name in ("gates", "bounds", "comparable", "marks", "metrics", "placement", "records", "variation")
     ],
     "frameworks/__init__.py",
+    "frameworks/contract.py",
 ]
 
 

@@ -192,7 +192,7 @@ def cell_bounds(
             if wrong_unit:
                 raise NoBoundError(wrong_unit)
             if phase == "decode":
-                found = _decode(metric, peaks, records["model"], cache_types, counts)
+                found = _decode(metric, peaks, _tensors(records, "model"), cache_types, counts)
             else:
                 found = _computed(phase, metric, peak, records, counts)
         except (NoBoundError, UnknownShapeError) as reason:
@@ -247,14 +247,26 @@ def _computed(
 ) -> tuple[float, str, float]:
     if phase == "image_encode":
         (tokens,) = _known(counts, "image_prefill")
-        operations = encode_operations(weights["mmproj"], tokens)
+        operations = encode_operations(_tensors(weights, "mmproj"), tokens)
     else:
         (tokens,) = _known(counts, phase)
         # The prompt's last token, a text one, is the only one whose prediction is needed.
-        operations = language_cost(weights["model"]).prefill_operations(tokens, int(phase == "text_prefill"))
+        operations = language_cost(_tensors(weights, "model")).prefill_operations(
+            tokens, int(phase == "text_prefill")
+        )
     seconds = operations / peak
     inputs = f"{operations / 1e9:.4g} giga-operations for {tokens} tokens / {peak / 1e12:.4g} tera/s"
     return (tokens / seconds if metric == "tokens_per_second" else 1e3 * seconds), inputs, 0.0
+
+
+def _tensors(weights: Mapping[str, Mapping[str, Any]], role: str) -> Mapping[str, Any]:
+    """Return the record of weights whose tensors are known: those of GGUF files."""
+    if "tensors" not in weights.get(role, {}):
+        kind = next(
+            (record["weights_format"] for record in weights.values() if "weights_format" in record), ""
+        )
+        raise NoBoundError(f"the tensors of {kind or 'such'} weights are not known: {role} has no GGUF file")
+    return weights[role]
 
 
 def _known(counts: Counts, *phases: str) -> tuple[int, ...]:

@@ -18,6 +18,10 @@ from pocketvlm.analyse.sensors import BUSY, MIN_SAMPLES, Sensors, Series, Value
 from pocketvlm.frameworks import PHASES, Report
 
 MIB = 1 << 20
+FIRST_TOKEN = "first_token"
+"""Where a report says why it was not seen, among its phases."""
+
+NO_COUNT = "the framework does not report how many tokens"
 LOWER = {
     "duration": True,
     "time_to_first_token": True,
@@ -246,18 +250,21 @@ def _from_output(
     lengths = {
         phase: sum(end - start for start, end in of_phase(intervals, phase)) * 1e-3 for phase in PHASES
     }
-    first = sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
-    yield Metric("run", "time_to_first_token", first, "ms", "observed")
-    load = absent.get("load", "")
-    after = None if load else first - lengths["load"]
-    yield Metric("run", "time_to_first_token_after_load", after, "ms", "observed", None, load)
+    first = None
+    if report.first_token_us is not None:
+        first = sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
+    unseen = absent.get(FIRST_TOKEN, "when the answer began was not seen") if first is None else ""
+    yield Metric("run", "time_to_first_token", first, "ms", "observed", None, unseen)
+    why = unseen or absent.get("load", "")
+    after = None if why or first is None else first - lengths["load"]
+    yield Metric("run", "time_to_first_token_after_load", after, "ms", "observed", None, why)
     for phase in ("decode", "text_prefill", "image_prefill"):
         tokens = report.tokens.get(phase)
-        why = "" if tokens is not None else "the framework does not report how many tokens"
+        why = "" if tokens is not None else NO_COUNT
         yield Metric(phase, "tokens", tokens, "1", "framework", None, why)
         # The first answer token ends the prefill: what decodes in this phase are the tokens after it.
         made = report.decode_steps if phase == "decode" else tokens
-        why = absent.get(phase, "") or why or ("" if made else "no token falls into the phase")
+        why = absent.get(phase, "") or why or _none_of(made)
         rate = None if why or made is None else made / (lengths[phase] * 1e-3)
         yield Metric(phase, "tokens_per_second", rate, "1/s", "derived", None, why)
     yield from _latencies(report, absent.get("decode", ""))
@@ -279,10 +286,17 @@ def _from_output(
             yield Metric(phase, f"unannounced.{counter.name}", more, "ms", "observed", None, why)
 
 
+def _none_of(tokens: int | None) -> str:
+    """Return why nothing can be told for each of so many tokens; empty when it can."""
+    return NO_COUNT if tokens is None else "" if tokens else "no token falls into the phase"
+
+
 def _latencies(report: Report, absent: str) -> Iterator[Metric]:
     gaps = np.diff(report.token_times_us) * 1e-3
     why = absent
-    if not why and report.token_times_us.size != report.tokens.get("decode"):
+    if not why and report.tokens.get("decode") is None:
+        why = NO_COUNT
+    elif not why and report.token_times_us.size != report.tokens.get("decode"):
         why = (
             f"the answer arrived in {report.token_times_us.size} pieces, the framework "
             f"reports {report.tokens.get('decode')} tokens"
@@ -302,7 +316,7 @@ def _per_token(report: Report, rows: Sequence[Metric]) -> list[Metric]:
         row = next(r for r in rows if r.phase == "decode" and r.metric == name)
         value, why = None, row.reason
         if row.value is not None:
-            why = "" if report.decode_steps else "no token falls into the phase"
+            why = _none_of(report.decode_steps)
             value = row.value / report.decode_steps if report.decode_steps else None
         found.append(Metric("decode", f"{name}_per_token", value, "J", "derived", row.samples, why))
     return found

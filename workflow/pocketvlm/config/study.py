@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pocketvlm import frameworks as adapters
 from pocketvlm.build.toolchains import host_target
+from pocketvlm.config import frameworks
 from pocketvlm.config.paper import load_paper
 from pocketvlm.config.protocol import check_protocol
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.errors import ConfigError
-from pocketvlm.frameworks.settings import affinity, resolve
+from pocketvlm.frameworks.settings import affinity, own, resolve
 from pocketvlm.provenance import sha256_json
-from pocketvlm.weights import hub
+from pocketvlm.weights import formats, hub
 from pocketvlm.weights.lock import Lock, load_lock, lock_path
 
 _AXES = ("device", "version", "backend", "model", "quantisation", "workload")
@@ -134,21 +136,23 @@ class Study:
         }
 
 
-def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
+def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -> Study:
     """Resolve the experiment that the configuration names.
 
     Args:
         config: the merged configuration of Snakemake.
         root: the folder that the catalogues' paths are relative to.
+        here: whether its cells are to be measured here, so that one that cannot be has its reason.
 
     Raises:
         ConfigError: a key, a name or a value is wrong; the message names the file, the key and the fix.
     """
     validate(dict(config), "config", where="config/config.yaml or --config")
-    paths = {name: root / value for name, value in config["catalogues"].items()}
+    paths = {name: root / value for name, value in config["catalogues"].items() if isinstance(value, str)}
     name = config["experiment"]
     experiment = load_yaml(_named(paths["experiments"], name, "experiment"), "experiment")
-    tables = {table: load_yaml(paths[table], table) for table in ("models", "frameworks", "toolchains")}
+    tables = {table: load_yaml(paths[table], table) for table in ("models", "toolchains")}
+    tables["frameworks"] = frameworks.load(paths["frameworks"], overlays(config))
     where = str(paths["experiments"] / f"{name}.yaml")
     check_protocol(experiment, where)
     stacks = _stacks(paths["papers"], experiment, where)
@@ -167,8 +171,12 @@ def load(config: Mapping[str, Any], root: Path = Path()) -> Study:
             _check_names(values, tables, place)
             if values["stack"] is not None:
                 _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
-            reason = _unavailable(values, tables, lock, place, rows=experiment.get("absent") == "row")
-            cells.append(Cell(**values, target=devices[device]["target"], unavailable=reason))
+            cell = Cell(**values, target=devices[device]["target"])
+            if here:
+                needs = _Needs(tables, lock, workloads[cell.workload], paths["models"].parent)
+                reason = _unavailable(cell, needs, place, rows=experiment.get("absent") == "row")
+                cell = replace(cell, unavailable=reason)
+            cells.append(cell)
     if "device" in config and config["device"] not in devices:
         # One to be inspected, which no cell needs.
         chosen = config["device"]
@@ -220,26 +228,72 @@ def _stacks(folder: Path, experiment: Mapping[str, Any], where: str) -> Mapping[
     return {stack.id: {"model": stack.model} for stack in load_paper(path).stacks}
 
 
-def _unavailable(
-    values: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], lock: Lock, place: str, *, rows: bool
-) -> str | None:
+def overlays(config: Mapping[str, Any]) -> list[Path]:
+    """Return the users' own tables of frameworks: of `--config frameworks=…`, and of the configuration.
+
+    Args:
+        config: `frameworks` (paths with commas between them) and `catalogues.frameworks_overlay` (one or a
+            list) of it, relative to the working directory.
+    """
+    named = [name.strip() for name in str(config.get("frameworks", "")).split(",")]
+    more = config["catalogues"].get("frameworks_overlay", [])
+    return [Path(name) for name in (*([more] if isinstance(more, str) else more), *named) if name]
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What is asked whether a cell can be measured."""
+
+    tables: Mapping[str, Mapping[str, Any]]
+    lock: Lock
+    workload: Mapping[str, Any]
+    models_folder: Path
+
+
+def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | None:
     """Return why a cell cannot be measured whatever device there is, None when it can.
 
     Raises:
-        ConfigError: the experiment wants no rows for such cells, and the framework cannot be run. (Weights
-            that are not locked are refused by the job that fetches them.)
+        ConfigError: the experiment wants no rows for such cells. (Weights of the hub that are not locked are
+            refused by the job that fetches them.)
     """
-    framework, model = values["framework"], values["model"]
-    reason: str | None = tables["frameworks"][framework].get("unprovisioned")
+    entry = needs.tables["frameworks"][cell.framework]
+    model = needs.tables["models"][cell.model]
+    reason, key = frameworks.missing(entry, cell.version, cell.target), "framework"
+    if reason is None:
+        command = adapters.command(entry["adapter"])
+        if command.WEIGHTS != formats.GGUF:
+            reason, key = _not_given(cell, model, command, needs.models_folder), "model"
+        if reason is None:
+            reason, key = _inexpressible(cell, model, command, needs.workload), "settings"
     if reason is not None and not rows:
         raise ConfigError(
             reason,
-            where=f"{place}.framework",
+            where=f"{place}.{key}",
             do="Remove the cell, or write `absent: row` to have it as a row with this reason",
         )
-    if reason is None and rows:
-        reason = hub.unavailable(model, tables["models"][model], lock, values["quantisation"])
+    if reason is None and rows and command.WEIGHTS == formats.GGUF:
+        reason = hub.unavailable(cell.model, model, needs.lock, cell.quantisation)
     return reason
+
+
+def _not_given(cell: Cell, model: Mapping[str, Any], command: adapters.Command, folder: Path) -> str | None:
+    return formats.unavailable(
+        cell.model,
+        model,
+        cell.quantisation,
+        weights_format=command.WEIGHTS,
+        roles=command.ROLES,
+        folder=folder,
+    )
+
+
+def _inexpressible(
+    cell: Cell, model: Mapping[str, Any], command: adapters.Command, workload: Mapping[str, Any]
+) -> str | None:
+    return command.unavailable(
+        model=model, workload=workload, settings=own(cell.settings), backend=cell.backend
+    )
 
 
 def _device(
@@ -304,12 +358,14 @@ def _check_names(values: Mapping[str, Any], tables: Mapping[str, Mapping[str, An
     _entry(framework["versions"], values["version"], f"{place}.version", f"version of {values['framework']}")
     _entry(framework["backends"], values["backend"], f"{place}.backend", f"backend of {values['framework']}")
     model = _entry(tables["models"], values["model"], f"{place}.model", "model")
-    if "unprovisioned" in framework:
+    if "adapter" not in framework:
         # Its weights' formats and its own settings are known to nobody yet.
         affinity(values["settings"], where=f"{place}.settings")
         return
     resolve(framework["adapter"], values["settings"], where=f"{place}.settings")
     known = list(model["quantisations"])
+    if adapters.command(framework["adapter"]).WEIGHTS != formats.GGUF:
+        return  # a quantisation that nobody gives is a reason of its own, with what to do
     if values["quantisation"] not in known:
         raise ConfigError(
             f"the quantisation {values['quantisation']!r} of {values['model']} is not known",

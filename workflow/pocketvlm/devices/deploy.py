@@ -2,6 +2,7 @@
 
     <remote_dir>/objects/<sha256>/<name>            the file
     <remote_dir>/objects/<sha256>/.<name>.verified  its size and times when its hash was found right
+    <remote_dir>/objects/<id>/<path>                the files of a folder that are found by each other
 
 A push that breaks off leaves a truncated file under the name it was pushed to (seen with adb, which says "1
 file pushed"), so files go to a temporary name, are hashed on the device, and are renamed.
@@ -19,9 +20,10 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pocketvlm.devices.base import Device, run
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError
@@ -33,17 +35,56 @@ _REPORT_SECONDS = 2.0
 # The slowest flash reads about 50 MB/s and a slow core hashes as much.
 _HASH_BYTES_PER_SECOND = 20e6
 _ASK_AT_ONCE = 100
+Part = TypeVar("Part")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class TreeFile:
+    """A file of a folder: its sha256, and whether it is executable on the device."""
+
+    sha256: str
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder that is brought to a device as it lies here.
+
+    Attributes:
+        root: the folder here.
+        id: sha256 of what says which files it has: that of its manifest, or of its tree.
+        files: by their path in the folder.
+    """
+
+    root: Path
+    id: str
+    files: Mapping[str, TreeFile] = field(default_factory=dict)
+
+    def places(self, remote_dir: str) -> dict[Path, str]:
+        """Return where each of its files, and each folder of them, is on the device, by its path here."""
+        top = f"{remote_dir}/objects/{self.id}"
+        found = {self.root: top}
+        for name in self.files:
+            path = PurePosixPath(name)
+            found |= {self.root / part: f"{top}/{part}" for part in (path, *path.parents) if part.name}
+        return found
 
 
 @dataclass(frozen=True)
 class _Object:
     local: Path
     sha256: str
+    top: str
     remote: str
     size: int
     mode: int
+
+    @property
+    def partial(self) -> str:
+        """A name that nobody else has."""
+        return f"{self.top}/.{uuid.uuid4().hex[:12]}.part"
 
     @property
     def marker(self) -> str:
@@ -61,6 +102,7 @@ def deploy(
     remote_dir: str,
     *,
     programs: Collection[Path] = (),
+    trees: Iterable[Tree] = (),
     report: Callable[[str], None] = _say,
 ) -> dict[str, str]:
     """Bring files onto a device, pushing only those that are not there.
@@ -71,24 +113,26 @@ def deploy(
         remote_dir: the device's folder of pocketvlm, absolute.
         programs: those that are executable there even if they are not here: the between-workflow cache of
             Snakemake takes that permission away.
+        trees: folders of files besides; `Tree.places` says where they will be.
         report: takes plain lines about large files.
 
     Returns:
-        The path on the device by sha256.
+        The path on the device by sha256, of `files`.
 
     Raises:
         IntegrityError: a file here is not what its sha256 says, or it arrived damaged.
         DeviceError: no space (with need and have), no permission.
         TransientDeviceError: the device stopped answering; what was pushed so far is kept.
     """
-    objects = list(dict.fromkeys(_objects(files, remote_dir, programs)))
+    single = list(dict.fromkeys(_objects(files, remote_dir, programs)))
+    objects = [*single, *dict.fromkeys(one for tree in trees for one in _tree_objects(tree, remote_dir))]
     lacking = [wanted for part in _parts(objects) for wanted in _lacking(device, part)]
     if lacking:
         _check_space(device, lacking, remote_dir)
         for number, wanted in enumerate(lacking, 1):
             _push(device, wanted, f"{number}/{len(lacking)}", report)
     placed: dict[str, str] = {}
-    for there in objects:
+    for there in single:
         placed.setdefault(there.sha256, there.remote)
     return placed
 
@@ -97,23 +141,31 @@ def _objects(
     files: Iterable[tuple[Path, str]], remote_dir: str, programs: Collection[Path]
 ) -> Iterator[_Object]:
     for local, sha256 in files:
-        if not _SHA256.match(sha256) or not _NAME.match(local.name):
-            raise DeviceError(
-                f"{local.name!r} with sha256 {sha256!r} cannot be deployed",
-                do="Use file names of letters, digits and ._+- and a hash of 64 hex digits",
-            )
-        try:
-            status = local.stat()
-        except FileNotFoundError:
-            raise DeviceError(
-                f"there is no file {local} to deploy", do="Make it again with its rule"
-            ) from None
-        mode = 0o755 if status.st_mode & 0o100 or local in programs else 0o644
-        remote = f"{remote_dir}/objects/{sha256}/{local.name}"
-        yield _Object(local, sha256, remote, status.st_size, mode)
+        top = f"{remote_dir}/objects/{sha256}"
+        yield _object(local, sha256, top, local.name, executable=local in programs)
 
 
-def _parts(objects: Sequence[_Object]) -> Iterator[Sequence[_Object]]:
+def _tree_objects(tree: Tree, remote_dir: str) -> Iterator[_Object]:
+    top = tree.places(remote_dir)[tree.root]
+    for name, file in tree.files.items():
+        yield _object(tree.root / name, file.sha256, top, name, executable=file.executable)
+
+
+def _object(local: Path, sha256: str, top: str, name: str, *, executable: bool) -> _Object:
+    if not _SHA256.match(sha256) or not all(_NAME.match(part) for part in name.split("/")):
+        raise DeviceError(
+            f"{name!r} with sha256 {sha256!r} cannot be deployed",
+            do="Use file names of letters, digits and ._+- and a hash of 64 hex digits",
+        )
+    try:
+        status = local.stat()
+    except FileNotFoundError:
+        raise DeviceError(f"there is no file {local} to deploy", do="Make it again with its rule") from None
+    mode = 0o755 if status.st_mode & 0o100 or executable else 0o644
+    return _Object(local, sha256, top, f"{top}/{name}", status.st_size, mode)
+
+
+def _parts(objects: Sequence[Part]) -> Iterator[Sequence[Part]]:
     """Split a list so that a command stays below the lengths that adb and the shell allow."""
     for start in range(0, len(objects), _ASK_AT_ONCE):
         yield objects[start : start + _ASK_AT_ONCE]
@@ -158,14 +210,18 @@ def changed(device: Device, placed: Collection[str]) -> list[str]:
         device: the device.
         placed: paths on the device, as `deploy` returns them.
     """
-    found: list[str] = []
+    questions: list[str] = []
     for remote in sorted(set(placed)):
         folder, _, name = remote.rpartition("/")
-        found.append(
+        questions.append(
             f'[ "$({_STAT} {shlex.quote(remote)} 2>/dev/null)" = '
             f'"$(cat {shlex.quote(f"{folder}/.{name}.verified")} 2>/dev/null)" ] || echo {shlex.quote(name)}'
         )
-    return run(device, ["sh", "-c", "\n".join([*found, "true"])], 60).split()
+    return [
+        name
+        for part in _parts(questions)
+        for name in run(device, ["sh", "-c", "\n".join([*part, "true"])], 60).split()
+    ]
 
 
 def _check_space(device: Device, lacking: Sequence[_Object], remote_dir: str) -> None:
@@ -181,7 +237,7 @@ def _check_space(device: Device, lacking: Sequence[_Object], remote_dir: str) ->
 
 
 def _push(device: Device, wanted: _Object, position: str, report: Callable[[str], None]) -> None:
-    partial = f"{wanted.remote.rpartition('/')[0]}/.{uuid.uuid4().hex[:12]}.part"
+    partial = wanted.partial
     try:
         device.push(wanted.local, partial, wanted.mode, progress=_progress(wanted, position, report))
         arrived = _hash(device, partial, wanted.size)
@@ -196,6 +252,7 @@ def _push(device: Device, wanted: _Object, position: str, report: Callable[[str]
             [
                 "sh",
                 "-c",
+                f"mkdir -p {shlex.quote(wanted.remote.rpartition('/')[0])} && "
                 f"chmod {wanted.mode:o} {shlex.quote(partial)} && "
                 f"mv -f {shlex.quote(partial)} {shlex.quote(wanted.remote)} && {_marking(wanted)}",
             ],

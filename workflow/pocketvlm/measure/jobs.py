@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
 from pocketvlm.apps import script
+from pocketvlm.devices.deploy import Tree, TreeFile
+from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.frameworks.settings import affinity, own, resolve
 from pocketvlm.measure.app import HOLDER, App
 from pocketvlm.measure.store import run_key
-from pocketvlm.provenance import sha256_file, sha256_json
-from pocketvlm.weights.description import checked_sha256
+from pocketvlm.provenance import read_json, sha256_file, sha256_json
+from pocketvlm.weights.description import checked_sha256, read_record
+from pocketvlm.weights.formats import checked_folder, file_of
 
 # Of a workload: where its image is here, and what its answer is checked for afterwards.
 _NOT_RUN = ("image_path", "expected_words")
@@ -30,11 +33,12 @@ class CellFiles:
         adapter: the framework's adapter, a folder of `frameworks`.
         version: the framework's version.
         bundle: folder of the build, with `manifest.json`.
-        weights: path by role.
+        weights: path by role, of a file or of a folder (`weights.formats`).
         workload: prompt, budget and sampling, with `image_path`.
         model: the model's entry of the catalogue (chat template and the like).
         settings: threads and everything else that changes a number.
         quirks: the version's entry of the catalogue, as far as the adapter asks for it.
+        backend: where it computes.
         app: how it is used where it is an app, as `config.apps.of_cell` gives it.
     """
 
@@ -47,6 +51,7 @@ class CellFiles:
     model: Mapping[str, Any]
     settings: Mapping[str, Any]
     quirks: Mapping[str, Any]
+    backend: str = "cpu"
     app: Mapping[str, Any] | None = None
 
     @classmethod
@@ -62,11 +67,13 @@ class Job:
 
     Attributes:
         argv: the command; words such as `@weights/model` stand for files.
-        files: the file on this host that each such word stands for.
+        files: the file or folder on this host that each such word stands for.
         key_inputs: everything that made the run; its hash is the key.
         affinity: the CPUs that it is to run on, as the kernel prints them; None for any.
         unfinished: says by stdout and stderr why a run that exited with 0 did not come to its end, or None;
             None for what prints nothing that could tell.
+        trees: folders that are brought to the device whole: the bundle, and weights that are a folder.
+        environment: variables that the command needs; a value such as `@bundle/lib` stands for a file, too.
         app: what is driven while `argv` only waits; None for a command.
     """
 
@@ -75,6 +82,8 @@ class Job:
     key_inputs: Mapping[str, Any]
     affinity: str | None = None
     unfinished: Callable[[bytes, bytes], str | None] | None = None
+    trees: tuple[Tree, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     app: App | None = None
 
     @property
@@ -98,31 +107,49 @@ def cell_job(
         conditions: what else shapes the run and was asked for, by name, as `Protocol.conditions` has it.
 
     Raises:
-        IntegrityError: a weights file is not what its record says.
+        IntegrityError: a weights file is not what its record says, or a file of the bundle not what its
+            manifest says.
     """
     if cell.app is not None:
         return _app_job(cell, cell.app, identity, probe, conditions)
     adapter = frameworks.command(cell.adapter)
     argv = adapter.command(
         version=cell.version,
+        backend=cell.backend,
         model=cell.model,
         workload=cell.workload,
         settings=own(cell.settings),
         quirks=cell.quirks,
         image_name=Path(cell.workload["image_path"]).name,
     )
-    files = {word: path for word in argv if (path := _file_of(word, cell))}
+    environment = adapter.environment(backend=cell.backend, settings=own(cell.settings))
+    words = (*argv, *environment.values())
+    files = {word: path for word in words if (path := _file_of(word, cell))}
+    bundle = bundle_tree(cell.bundle)
+    _check_there(files, cell, bundle)
     workload = {name: value for name, value in cell.workload.items() if name not in _NOT_RUN}
     key_inputs = {
         **_device_inputs(identity, probe, conditions),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
-        "weights": {role: checked_sha256(path) for role, path in cell.weights.items()},
+        "weights": {role: _checked(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
-        "environment": {},
+        "environment": dict(environment),
         "settings": resolve(cell.adapter, cell.settings),
     }
-    return Job(tuple(argv), files, key_inputs, affinity(cell.settings), adapter.unfinished)
+    return Job(
+        tuple(argv),
+        files,
+        key_inputs,
+        affinity(cell.settings),
+        adapter.unfinished,
+        trees=(bundle, *_folders(cell)),
+        environment=environment,
+    )
+
+
+def _checked(weights: Path) -> str:
+    return checked_folder(weights) if weights.is_dir() else checked_sha256(weights)
 
 
 def _app_job(
@@ -166,8 +193,55 @@ def _file_of(word: str, cell: CellFiles) -> Path | None:
     if kind == "bundle":
         return cell.bundle / name
     if kind == "weights":
-        return cell.weights[name]
+        path = cell.weights[name]
+        return file_of(path, read_record(path)) if path.is_dir() else path
     return Path(cell.workload["image_path"])
+
+
+def _check_there(files: Mapping[str, Path], cell: CellFiles, bundle: Tree) -> None:
+    """Raise when a command asks for what its bundle does not hold."""
+    held = bundle.places("")
+    for path in files.values():
+        if cell.bundle in path.parents and path not in held:
+            raise ProvisionError(
+                f"the bundle {cell.bundle.name} has no {path.relative_to(cell.bundle)}, "
+                "which the command of its framework needs",
+                where=cell.cell,
+                do="Add it to what its build collects, or to the binaries that were given; "
+                "`snakemake --cores 1 check_frameworks` says what each needs",
+            )
+
+
+def _folders(cell: CellFiles) -> list[Tree]:
+    """Return the weights that are brought to the device as a folder: their files look for each other."""
+    folders = []
+    for path in cell.weights.values():
+        record = read_record(path) if path.is_dir() else {}
+        if record.get("kind") == "folder":
+            files = {name: TreeFile(file["sha256"]) for name, file in record["files"].items()}
+            folders.append(Tree(path, record["sha256"], files))
+    return folders
+
+
+def bundle_tree(bundle: Path) -> Tree:
+    """Return a bundle as it is brought to a device: all files of its manifest, each checked.
+
+    Raises:
+        IntegrityError: a file is missing or is not what the manifest says.
+    """
+    manifest = bundle / "manifest.json"
+    files = {}
+    for name, about in read_json(manifest)["files"].items():
+        path = bundle / name
+        actual = sha256_file(path) if path.is_file() else "no file at all"
+        if actual != about["sha256"]:
+            raise IntegrityError(
+                f"{name} of the bundle {bundle.name} has sha256 {actual}, not {about['sha256']}",
+                where=str(path),
+                do=f"Remove {bundle} so that it is made again",
+            )
+        files[name] = TreeFile(actual, executable=bool(int(about["mode"], 8) & 0o100))
+    return Tree(bundle, sha256_file(manifest), files)
 
 
 def idle_job(

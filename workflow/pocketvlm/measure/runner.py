@@ -67,19 +67,21 @@ class Runner:
         with self.store.draft() as folder:
             sensors = folder / "sensors.tsv"
             sensorlist.write(self.identity, sensors)
-            paths = {sensors, self.probe, *(path for job in jobs for path in job.files.values())}
-            hashes = {path: sha256_file(path) for path in sorted(paths)}
-            programs = {
-                path for job in jobs for word, path in job.files.items() if word.startswith("@bundle/")
-            }
+            trees = {tree.root: tree for job in jobs for tree in job.trees}
+            placed: dict[Path, str] = {}
+            for tree in trees.values():
+                placed |= tree.places(self.device.remote_dir)
+            named = {path for job in jobs for path in job.files.values() if path not in placed}
+            hashes = {path: sha256_file(path) for path in sorted({sensors, self.probe, *named})}
             where = deploy(
                 self.device,
                 list(hashes.items()),
                 self.device.remote_dir,
-                programs={self.probe, *programs},
+                programs={self.probe},
+                trees=trees.values(),
                 report=log.info,
             )
-            self.remote = {path: where[digest] for path, digest in hashes.items()}
+            self.remote = {**placed, **{path: where[digest] for path, digest in hashes.items()}}
             self.sensors = self.remote[sensors]
         for app, files in {job.app: job.files for job in jobs if job.app}.items():
             apk = files.get("@bundle/app.apk")
@@ -99,7 +101,8 @@ class Runner:
         out = f"{self.runs}/{os.urandom(6).hex()}"
         if job.app is not None:
             return self._run_app(job, job.app, meta, what, after, out)
-        child = [self.remote[job.files[word]] if word in job.files else word for word in job.argv]
+        child = [self._there(job, word) for word in job.argv]
+        variables = [f"{name}={self._there(job, value)}" for name, value in sorted(job.environment.items())]
         ours = bool(job.files)
         prefix = self.device.exec_prefix
         argv = [
@@ -107,7 +110,8 @@ class Runner:
             self.remote[self.probe],
             *("run", "--sensors", self.sensors, "--out", out, "--deadline", str(self.deadline_s)),
             *placement.watch(job.affinity),
-            *("--", *placement.pin(job.affinity), *(prefix if ours else ()), *child),
+            *("--", *(("env", *variables) if variables else ()), *placement.pin(job.affinity)),
+            *(*(prefix if ours else ()), *child),
         ]
         observer = Observer(self.device, self.identity.get("snapshots", {}), self.responsiveness)
         with self.store.draft() as draft:
@@ -183,10 +187,16 @@ class Runner:
         sensorlist.write(drive.sensors(self.identity), local)
         self.device.push(local, there)
         return there
+    def _there(self, job: Job, word: str) -> str:
+        """Return a word of a job with the device's path in the place of one that stands for a file."""
+        return self.remote[job.files[word]] if word in job.files else word
 
     def _check_files(self, job: Job, gathered: Path, what: str) -> None:
         """Refuse a run whose files were changed on the device after they had been found right."""
-        used = [self.remote[self.probe], self.sensors, *(self.remote[path] for path in job.files.values())]
+        whole = [self.remote[tree.root / name] for tree in job.trees for name in tree.files]
+        within = {tree.root for tree in job.trees}
+        named = [path for path in job.files.values() if not within & {path, *path.parents}]
+        used = [self.remote[self.probe], self.sensors, *whole, *(self.remote[path] for path in named)]
         if names := changed(self.device, used):
             kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
             raise IntegrityError(

@@ -303,7 +303,7 @@ def _allowed(experiment: str) -> re.Pattern[str]:
                 r"config/(?:models|frameworks|toolchains|analysis)\.yaml",
                 rf"bundles/{_NAME}/manifest\.json",
                 rf"devices/{_NAME}/(?:identity|peaks)\.json",
-                rf"weights/{_NAME}/{_NAME}\.json",
+                rf"weights/{_NAME}/(?:[a-z]+-[A-Z0-9_]+/)?{_NAME}\.json",
                 r"raw/[0-9a-f]{64}/[0-9]{2,6}/[a-z0-9_][a-z0-9_.-]{0,99}",
                 rf"{re.escape(experiment)}/cells\.json",
                 rf"{re.escape(experiment)}/(?:blocks|absent)/{_NAME}\.json",

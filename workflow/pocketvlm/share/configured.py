@@ -34,7 +34,7 @@ def written(resolved: study.Study) -> dict[str, str]:
     """Return the configuration of an experiment as the texts of files, by path in an archive.
 
     What only says how the sender reaches a phone (its serial) is left out, and what code is compiled for
-    stands in the place of `host`.
+    stands in the place of `host`. Of a file that only the sender has, its name is told and not its folder.
     """
     values: dict[str, Any] = {f"experiments/{resolved.name}": dict(resolved.experiment)}
     for name, device in resolved.devices.items():
@@ -44,7 +44,7 @@ def written(resolved: study.Study) -> dict[str, str]:
         values[f"workloads/{name}"] = {
             key: value for key, value in workload.items() if key not in ("id", "image_path")
         }
-    values |= {name: dict(getattr(resolved, name)) for name in CATALOGUES}
+    values |= {name: _nameless(dict(getattr(resolved, name))) for name in CATALOGUES}
     values["analysis"] = dict(resolved.analysis)
     return {
         f"config/{name}.yaml": yaml.dump(
@@ -52,6 +52,16 @@ def written(resolved: study.Study) -> dict[str, str]:
         )
         for name, value in values.items()
     }
+
+
+def _nameless(value: Any) -> Any:
+    """Return a table with the folders taken out of what stands beside a sha256 or says where a source is."""
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: _nameless(each) for key, each in value.items()}
+    if isinstance(value.get("path"), str):
+        found["path"] = Path(value["path"]).name or "."
+    return found
 
 
 def images(resolved: study.Study) -> dict[str, Path]:
@@ -90,7 +100,11 @@ def read(
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
-        own = {name: str(Path(value).absolute()) for name, value in config["catalogues"].items()}
+        own = {
+            name: str(Path(value).absolute())
+            for name, value in config["catalogues"].items()
+            if name != "frameworks_overlay"
+        }
         catalogues = {
             **{name: f"config/{name}" for name in FOLDERS},
             **{name: f"config/{name}.yaml" for name in CATALOGUES},
@@ -99,9 +113,11 @@ def read(
             _refuse_products(yaml.safe_load(files.get(f"config/experiments/{experiment}.yaml", b"")), archive)
             analysis = yaml.safe_load(files.get("config/analysis.yaml", b""))
             given = {**config, "experiment": experiment, "analysis": analysis}
+            # The sender's tables are whole: nothing of the reader's is laid over them.
+            given.pop("frameworks", None)
             given["catalogues"] = {**own, **catalogues}
             validate(given, "config", where="config/analysis.yaml")
-            resolved = study.load(given, root=folder)
+            resolved = study.load(given, root=folder, here=False)
         except ConfigError as error:
             where = (error.where or "").replace(f"{folder}/", "")
             raise _unusable(archive, error.what, where) from None
@@ -114,6 +130,7 @@ def read(
     paths = {
         name: Path(root) / catalogues[name] if name in catalogues else Path(path)
         for name, path in config["catalogues"].items()
+        if name != "frameworks_overlay"
     }
     return replace(
         resolved,

@@ -151,7 +151,8 @@ def _made_of(
         raise misfit(f"the run {run} is of another build than {cell['build']}", root / "bundles")
     folder = root / "weights" / str(cell["model"])
     # Of one's own results these are links into the cache that several working directories share.
-    known = {read_object(path.resolve()).get("sha256") for path in folder.glob("*.json")}
+    records = (*folder.glob("*.json"), *folder.glob("*-*/*.json"))
+    known = {read_object(path.resolve()).get("sha256") for path in records}
     weights = made.get("weights")
     if not isinstance(weights, dict) or not weights or not set(weights.values()) <= known:
         raise misfit(f"the run {run} is of other weights than {cell['model']}", folder)

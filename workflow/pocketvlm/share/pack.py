@@ -81,7 +81,7 @@ def pack(
         named += [root / "raw" / run / name for name in ("meta.json", *meta["files"])]
     files |= {path.relative_to(root).as_posix(): path for path in named}
     files |= {f"bundles/{path.name}/manifest.json": path / "manifest.json" for path in bundles}
-    files |= {f"weights/{path.parent.name}/{path.name}": path for path in weights}
+    files |= {f"weights/{path.relative_to(root / 'weights')}": path for path in weights}
     files["sent/cells.csv"] = table
     need_space(destination.parent, sum(_length(source) for source in files.values()))
     manifest = archive.write(destination, experiment, described(origin), files)

@@ -108,8 +108,7 @@ def _times() -> Iterator[Identity]:
     yield Identity(
         "first_token", "time to first token = all time before decode", "ms", "time_to_first_token",
         "records/phases",
-        lambda run, key: (run.get("run", "time_to_first_token"),
-        sum(run.recorded_ms(p) for p in BEFORE_DECODE)),
+        lambda run, key: (run.get("run", "time_to_first_token"), _before_decode_ms(run)),
         "the first token is not where decoding begins", absolute=_fixed(1e-3),
     )  # fmt: skip
     yield Identity(
@@ -137,6 +136,12 @@ def _times() -> Iterator[Identity]:
         "inter_token_latency_p99")),
         "two percentiles are exchanged", kind=AT_MOST,
     )  # fmt: skip
+
+
+def _before_decode_ms(run: Run) -> float:
+    if not run.spans("decode"):
+        raise AbsentError("duration of decode: no interval of it was seen, nor what lies before it")
+    return sum(run.recorded_ms(phase) for phase in BEFORE_DECODE)
 
 
 def _shared_ms(run: Run) -> float:

@@ -15,6 +15,11 @@ from typing import Any
 from pocketvlm.errors import ConfigError
 
 PROGRAM = "bin/llama-mtmd-cli"
+WEIGHTS = "gguf"
+ROLES = ("model", "mmproj")
+REQUIRED = (PROGRAM,)
+# What makes the quantised weights, on the machine that builds.
+OPTIONAL = ("bin/llama-quantize",)
 # What every version prints on stderr when the answer is complete; `grammar` reads the lines themselves.
 _TIMES = (re.compile(rb"prompt eval time +="), re.compile(rb"(?<!prompt )eval time +="))
 
@@ -189,6 +194,7 @@ def unfinished(stdout: bytes, stderr: bytes) -> str | None:
 def command(
     *,
     version: str,
+    backend: str = "cpu",
     model: Mapping[str, Any],
     workload: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -199,6 +205,7 @@ def command(
 
     Args:
         version: the framework's version, for messages.
+        backend: where it computes: nothing to say where there is only one.
         model: the model's entry of config/models.yaml (`chat_template`).
         workload, settings, quirks: see `build_argv`.
         image_name: name of the workload's image.
@@ -219,3 +226,15 @@ def command(
         chat_template=str(model["chat_template"]),
         quirks=quirks,
     )
+
+
+def unavailable(
+    *, model: Mapping[str, Any], workload: Mapping[str, Any], settings: Mapping[str, Any], backend: str
+) -> str | None:
+    """Return why llama.cpp cannot express a cell: it can express every workload there is."""
+    return None
+
+
+def environment(*, backend: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that the command needs: none."""
+    return {}
