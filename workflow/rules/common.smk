@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pocketvlm import frameworks, stage
-from pocketvlm.config import soaking, study
+from pocketvlm.config import apps, soaking, study
 from pocketvlm.config.frameworks import recipe
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
@@ -83,6 +83,12 @@ def having(parts):
     return "|".join(patterns) or "(?!)"
 
 
+def having_versions(versions):
+    """A pattern of frameworks, each only before its own versions: {framework: versions} of a bundle's name."""
+    patterns = [f"{re.escape(name)}(?=-({one_of(named)})-)" for name, named in versions.items() if named]
+    return "|".join(patterns) or "(?!)"
+
+
 wildcard_constraints:
     framework=one_of(STUDY.frameworks),
     version=r"[0-9A-Za-z.+]+",
@@ -115,6 +121,21 @@ def source_of(wildcards):
 def archive_of(wildcards):
     """The pin of a source archive, as it is fetched and as the manifest of a bundle tells it."""
     return {name: value for name, value in source_of(wildcards).items() if name != "kind"}
+
+
+def app_of(wildcards):
+    """How a framework's version is driven through its app."""
+    return STUDY.frameworks[wildcards.framework]["versions"][wildcards.version]["app"]
+
+
+def app_versions():
+    """A pattern of frameworks, each only before a version of it that is an app."""
+    return having_versions(
+        {
+            name: [version for version, about in entry["versions"].items() if "app" in about]
+            for name, entry in STUDY.frameworks.items()
+        }
+    )
 
 
 def recipe_of(wildcards):
@@ -270,10 +291,20 @@ def block_of(device):
                 "model": {"chat_template": STUDY.models[cell.model]["chat_template"]},
                 "settings": dict(cell.settings),
                 "quirks": STUDY.frameworks[cell.framework]["versions"][cell.version].get("quirks", {}),
+                **app_of_cell(cell),
             }
             for cell in cells_to_measure(device)
         ],
     }
+
+
+def app_of_cell(cell):
+    """How a cell is measured through an app, where it is."""
+    app = STUDY.frameworks[cell.framework]["versions"][cell.version].get("app")
+    if app is None:
+        return {}
+    where = f"{cell.framework} {cell.version}: app"
+    return {"app": apps.of_cell(app, cell=cell, workload=STUDY.workloads[cell.workload], where=where)}
 
 
 def block(wildcards):

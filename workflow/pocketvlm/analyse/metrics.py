@@ -252,7 +252,9 @@ def _from_output(
     }
     first = None
     if report.first_token_us is not None:
-        first = sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
+        first = (
+            sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
+        )
     unseen = absent.get(FIRST_TOKEN, "when the answer began was not seen") if first is None else ""
     yield Metric("run", "time_to_first_token", first, "ms", "observed", None, unseen)
     why = unseen or absent.get("load", "")

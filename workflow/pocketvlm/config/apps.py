@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketvlm.apps import script, statistics
 from pocketvlm.config.schema import validate
-from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks.settings import AFFINITY
+
+if TYPE_CHECKING:
+    from pocketvlm.config.study import Cell
 
 ADAPTER = "app"
 """The adapter of every such framework: what differs between apps is their entry."""
@@ -36,39 +38,35 @@ def reads_of(parsed: script.Script) -> list[str]:
 
 
 def unavailable(
-    app: Mapping[str, Any],
-    *,
-    model: str,
-    quantisation: str,
-    workload: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    device: Mapping[str, Any],
+    app: Mapping[str, Any], *, cell: Cell, workload: Mapping[str, Any], device: Mapping[str, Any]
 ) -> str | None:
     """Return why a cell cannot be measured through the app; None when it can.
 
     Args:
         app: the version's `app`.
-        model, quantisation, workload, settings: of the cell.
+        cell: the cell.
+        workload: its workload.
         device: its file of config/devices.
     """
     if device["kind"] == "local":
         return "an Android app runs on a phone, and this device is a computer"
-    if quantisation not in app["models"].get(model, {}):
+    if cell.quantisation not in app["models"].get(cell.model, {}):
         known = ", ".join(f"{name} {q}" for name, by in app["models"].items() for q in by)
-        return f"the app has no {model} at {quantisation} (its `models`: {known})"
+        return f"the app has no {cell.model} at {cell.quantisation} (`models` of its entry: {known})"
     if workload["ignore_eos"]:
         return "an app answers until the end of the text: the workload's ignore_eos cannot be had"
-    if AFFINITY in settings:
+    if AFFINITY in cell.settings:
         return "an app's threads belong to Android: the setting affinity cannot be had"
+    if "apk" in app and not Path(app["apk"]["path"]).is_file():
+        return f"there is no apk {app['apk']['path']}: put it there or correct its path"
     return None
 
 
-def of_cell(
-    app: Mapping[str, Any], *, model: str, quantisation: str, workload: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+def of_cell(app: Mapping[str, Any], *, cell: Cell, workload: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return how a cell is measured through the app, in plain values: what its runs' key is made of.
 
-    Statistics are none of it: they are looked for in what was read, and mending a pattern measures nothing anew.
+    Statistics are none of it: they are looked for in what was read, and mending a pattern measures nothing
+    anew.
 
     Raises:
         ConfigError: the workload's prompt cannot be typed, or a variable of the script is not known.
@@ -77,7 +75,7 @@ def of_cell(
     variables = {
         "prompt": str(workload["prompt"]).strip(),
         "image": image,
-        "model": app["models"][model][quantisation],
+        "model": app["models"][cell.model][cell.quantisation],
         "max_tokens": str(workload["max_tokens"]),
     }
     script.parse(app["script"], where=f"{where}.script", variables=variables)
@@ -97,12 +95,3 @@ def image_name(path: Path) -> str:
     """Return the name that a workload's image gets on the phone: one that is nobody else's there."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     return f"pocketvlm-{digest}{path.suffix.lower()}"
-
-
-def apk_error(path: Path, where: str) -> ConfigError:
-    """Return the error for an apk that is not there."""
-    return ConfigError(
-        f"there is no apk {path}",
-        where=where,
-        do="Put the file there, or give `version_name` and install it by hand",
-    )

@@ -187,6 +187,7 @@ class Runner:
         sensorlist.write(drive.sensors(self.identity), local)
         self.device.push(local, there)
         return there
+
     def _there(self, job: Job, word: str) -> str:
         """Return a word of a job with the device's path in the place of one that stands for a file."""
         return self.remote[job.files[word]] if word in job.files else word

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
+DRAWN = (*PHASES, "interaction")
+"""What a timeline may be shaded by: the phases, and time that is none of them."""
+
 PHASE_COLOURS = {
     "load": "#8a8f98",
     "text_prefill": "#56b4e9",

@@ -41,7 +41,8 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     tokens = {phase: _count(record, phase) for phase in ("decode", "text_prefill", "image_prefill")}
     answer = record.found["answer"].text if "answer" in record.found else ""
     decoding = next((wait for wait in record.waits if wait.phases == ("decode",)), None)
-    first = decoding.start_us if decoding else record.waits[-1].end_us
+    if decoding is None:
+        unobservable["first_token"] = "the app does not show when its answer begins"
     made = tokens["decode"]
     return Report(
         boundaries=_boundaries(record, output.wall_us),
@@ -49,11 +50,11 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
             _counter(record, name, found) for name in TIMES if (found := record.found.get(f"time.{name}"))
         ),
         tokens=tokens,
-        decode_steps=max(0, made - 1) if made is not None else 0,
+        decode_steps=None if made is None else max(0, made - 1),
         answer=answer,
         answer_bytes=answer.encode(),
         token_times_us=np.empty(0, np.int64),
-        first_token_us=first,
+        first_token_us=None if decoding is None else decoding.start_us,
         unobservable=unobservable,
     )
 
