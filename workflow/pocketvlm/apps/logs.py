@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_STAMP = re.compile(r"(\d\d)-(\d\d) +(\d\d):(\d\d):(\d\d)\.(\d{3,9})", re.ASCII)
+_STAMP = re.compile(r"(0[1-9]|1[0-2])-(\d\d) +(\d\d):(\d\d):(\d\d)\.(\d{3,9})", re.ASCII)
 _LINE = re.compile(rf"({_STAMP.pattern}) +(\d{{1,9}}) +\d{{1,9}} +([VDIWEFS]) +(.*)", re.ASCII)
 _DAYS = (0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335)
 _DAY_US = 86_400_000_000
@@ -32,7 +32,7 @@ class Line:
 def microseconds(stamp: str) -> int:
     """Return the microseconds of a stamp since the beginning of a leap year; ValueError for what is none."""
     match = _STAMP.fullmatch(stamp.strip())
-    if match is None or not 1 <= int(match[1]) <= 12:
+    if match is None:
         raise ValueError(f"{stamp[:40]!r} is no time of logcat")
     month, day, hour, minute, second = (int(match[group]) for group in range(1, 6))
     seconds = ((_DAYS[month - 1] + day - 1) * 24 + hour) * 3600 + minute * 60 + second
@@ -63,8 +63,8 @@ class Clocks:
 
 def parse(printed: str, clocks: Clocks) -> list[Line]:
     """Return the lines of a log; what is none of its form (`--------- beginning of main`) is left out."""
-    found = []
-    for line in printed.splitlines():
-        if match := _LINE.match(line[:MAX_LINE]):
-            found.append(Line(clocks.boot_us(match[1]), match[1], int(match[8]), match[10]))
-    return found
+    return [
+        Line(clocks.boot_us(match[1]), match[1], int(match[8]), match[10])
+        for line in printed.splitlines()
+        if (match := _LINE.match(line[:MAX_LINE]))
+    ]

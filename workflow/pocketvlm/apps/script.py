@@ -40,6 +40,8 @@ VARIABLES = ("prompt", "image", "model", "max_tokens")
 """What `{name}` may stand for in a script: the workload's, the image's name on the phone, the model's in the app."""
 KEYS = {"back": 4, "home": 3, "enter": 66, "escape": 111, "tab": 61, "delete": 67}
 """Names of keys that a script may press, and their codes (android.view.KeyEvent)."""
+MEASURED = tuple(phase for phase in PHASES if phase != "other")
+"""The phases that a wait may have; what is neither of them nor interaction, an app does not show."""
 TIMEOUT_S = 20.0
 """How long a step may take that says nothing else."""
 _VARIABLE = re.compile(r"\{([a-z_]+)\}")
@@ -143,9 +145,11 @@ def _check_phases(steps: Sequence[Step], where: str) -> None:
     seen: list[str] = []
     for step in steps:
         for phase in step.phases:
-            if phase not in PHASES:
+            if phase not in MEASURED:
                 raise ConfigError(
-                    f"there is no phase {phase!r}", where=step.where, do=f"Use {', '.join(PHASES)}"
+                    f"there is no phase {phase!r} of an app",
+                    where=step.where,
+                    do=f"Use {', '.join(MEASURED)}",
                 )
         seen += step.phases
     if "decode" in seen and {"text_prefill", "image_encode", "image_prefill", "load"} & set(

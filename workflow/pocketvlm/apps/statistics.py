@@ -26,7 +26,7 @@ UNITS = {
     "tokens": {"tokens": 1.0},
     "rate": {"tokens/s": 1.0, "ms/token": -1.0},
 }
-_NUMBER = re.compile(r"\d{1,12}(?:[.,]\d{1,9})?")
+_NUMBER = re.compile(r"\d{1,12}(?:[.,]\d{1,9})?", re.ASCII)
 # Python's re has no limit on time: a text is cut before a pattern of the user's is tried on it.
 _MAX_TEXT = 200_000
 
