@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from pocketvlm.errors import TransientDeviceError, WorkloadError
 from pocketvlm.frameworks import memory as adapter_memory
 from pocketvlm.frameworks.llamacpp.command import resolve_settings
 from pocketvlm.measure import memory
-from pocketvlm.measure.jobs import CellFiles
+from pocketvlm.measure.jobs import CellFiles, Job
 from pocketvlm.measure.runner import Runner
 from pocketvlm.measure.store import RawStore
 from pocketvlm.provenance import write_json
@@ -273,10 +272,10 @@ def test_the_error_of_a_killed_workload_names_the_reason(tmp_path, monkeypatch):
         write_json(gathered / "probe.json", ended)
 
     monkeypatch.setattr(runner, "_record", record)
-    job = SimpleNamespace(affinity=None, argv=("x",), files={"x": tmp_path / "x"}, key_inputs={"a": 1})
+    job = Job(("x",), {"x": tmp_path / "x"}, {"a": 1})
     runner.remote[tmp_path / "x"] = "x"
     with pytest.raises(WorkloadError) as caught:
-        runner.run(job, {}, "c")  # type: ignore[arg-type]
+        runner.run(job, {}, "c")
     message = str(caught.value)
     assert "was killed by signal 9 because memory ran out: the device's log says:" in message
     assert "lowmemorykiller: Kill 'llama-mtmd-cli'" in message

@@ -172,7 +172,10 @@ def _definitions(runs: Sequence[Run]) -> Row:
     found: dict[str, set[str]] = {}
     for run in runs:
         first, last = run.intervals.iloc[0], run.intervals.iloc[-1]
-        told = f"from {first['start_us'] / 1e3:g} ms, {first['phase']} first, to {last['end_boundary']}"
+        # Where loading was not seen, it is in the time that belongs to no phase.
+        unseen = first["phase"] == "other" and not run.known("load", "duration")
+        begins = "load" if unseen else first["phase"]
+        told = f"from {first['start_us'] / 1e3:g} ms, {begins} first, to {last['end_boundary']}"
         found.setdefault(told, set()).add(f"{run.cell['framework']} {run.cell['version']}")
     if not found:
         return row.unknown("definitions", "all frameworks", formula, "", "no run was measured")
