@@ -71,6 +71,7 @@ def changed(path, value):
         (("script", "prepare", 1), {"key": "home"}, "w.script.prepare", "never started"),
         (("script", "prepare", 2, "phase"), "load", "w.script.prepare.2", "before the recording"),
         (("script", "run", 7, "phase"), "load", "w.script.run", "decode"),
+        (("script", "run", 1, "phase"), None, "w.script.run", "not load"),
         (("script", "run", 9, "as"), "stats", "w.script.run", "two texts are read as 'stats'"),
         (("statistics", "rate.decode", "from"), "nowhere", "w.statistics.rate.decode.from", "no step reads"),
         (("statistics", "rate.decode", "pattern"), "x", "w.statistics.rate.decode.pattern", "no group"),

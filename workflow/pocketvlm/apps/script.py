@@ -152,6 +152,13 @@ def _check_phases(steps: Sequence[Step], where: str) -> None:
                     do=f"Use {', '.join(MEASURED)}",
                 )
         seen += step.phases
+    if "load" not in next(step.phases for step in steps if step.phases):
+        raise ConfigError(
+            "the first phase that is waited for is not load, so that this total would be another than that of "
+            "other frameworks", where=f"{where}.run",
+            do="Let the script load the model within `run`; where that happens with the first question, give its "
+            "wait a list of phases that begins with load",
+        )  # fmt: skip
     if "decode" in seen and {"text_prefill", "image_encode", "image_prefill", "load"} & set(
         seen[seen.index("decode") + 1 :]
     ):
