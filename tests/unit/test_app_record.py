@@ -110,9 +110,10 @@ def recorded(tmp_path) -> list[dict]:
     recorder.add("clock", START + 100, stamp="11-29 10:00:00.000000000")
     recorder.screen(START - 5_000, START - 4_000, "prepare.1", "<a/>")
     recorder.screen(START + 5_000, START + 6_000, "run.0", "<a/>")
-    recorder.add("step", START + 200_000, end_us=START + 900_000, step="run.1", kind="wait", what="wait id='x'",
-                 phases=["decode"], since_begun_us=START + 150_000, since_us=START + 200_000,
-                 not_before_us=START + 700_000, seen_us=START + 900_000)  # fmt: skip
+    recorder.add("step", START + 200_000, end_us=START + 900_000, step="run.1", kind="wait",
+                 what="wait id='x'", phases=["decode"], since_begun_us=START + 150_000,
+                 since_us=START + 200_000, not_before_us=START + 700_000,
+                 seen_us=START + 900_000)  # fmt: skip
     recorder.add("read", START + 950_000, step="run.2", name="stats", text="é <b>")
     recorder.add("clock", START + 1_000_100, stamp="11-29 10:00:01.003000000")
     recorder.write(tmp_path)

@@ -123,5 +123,5 @@ def test_what_is_typed_is_what_was_meant(text):
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "tab\t", "é", "\N{GRINNING FACE}", "\x7f"])
 def test_what_cannot_be_typed_is_refused(text):
-    with pytest.raises(ConfigError, match="typed|nothing to type"):
+    with pytest.raises(ConfigError, match=r"typed|nothing to type"):
         keys.pieces(text, where="w")

@@ -168,5 +168,7 @@ def test_a_year_that_ends_within_a_run_changes_nothing():
     clocks = logs.Clocks(5_000_000, "12-31 23:59:59.000")
     assert clocks.boot_us("01-01 00:00:01.000") == 7_000_000
     assert logs.Clocks(5_000_000, "01-01 00:00:01.000").boot_us("12-31 23:59:59.000") == 3_000_000
+    for stamp in ("01-01 00:00:00.000", "02-29 12:34:56.789", "12-31 23:59:59.999"):
+        assert clocks.at(clocks.boot_us(stamp)) == stamp
     with pytest.raises(ValueError, match="no time"):
         clocks.boot_us("2026-01-01")

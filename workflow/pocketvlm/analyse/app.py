@@ -86,5 +86,6 @@ def _text(event: Mapping[str, Any], name: str, path: Path, place: str) -> str:
 def _broken(what: str, path: Path, place: str) -> IntegrityError:
     return IntegrityError(
         f"{path.name}, {place}: {what}", where=str(path),
-        do="Restore the file, or remove the run's folder and run `snakemake --cores 4 all --forcerun measure_block`",
+        do="Restore the file, or remove the run's folder and run `snakemake --cores 4 all --forcerun "
+        "measure_block`",
     )  # fmt: skip

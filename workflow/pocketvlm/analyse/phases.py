@@ -94,14 +94,14 @@ def check_sum(intervals: Sequence[Interval], wall_us: int) -> None:
 
 
 def of_phase(intervals: Sequence[Interval], phase: str) -> list[tuple[int, int]]:
-    """Return (start_us, end_us) of every non-empty interval of a phase; `run` means all of them but interaction."""
+    """Return (start_us, end_us) of every non-empty interval of a phase; `run` means all but interaction."""
     if phase == "run":
         return without_interaction(intervals)
     return [(i.start_us, i.end_us) for i in intervals if i.phase == phase and i.duration_us > 0]
 
 
 def without_interaction(intervals: Sequence[Interval], until_us: int | None = None) -> list[tuple[int, int]]:
-    """Return (start_us, end_us) of the run without interaction, up to a moment: what lies together is one span."""
+    """Return (start_us, end_us) of the run without interaction, up to a moment; neighbours are one span."""
     spans: list[tuple[int, int]] = []
     for interval in sorted(intervals, key=lambda i: (i.start_us, i.end_us)):
         end = interval.end_us if until_us is None else min(interval.end_us, until_us)

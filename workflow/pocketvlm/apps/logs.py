@@ -1,8 +1,8 @@
-"""logcat's lines and their times: `MM-DD HH:MM:SS.mmm PID TID L tag: text`, without a year, in the phone's time zone.
+"""logcat's lines and their times: `MM-DD HH:MM:SS.mmm PID TID L tag: text`, no year, in the phone's zone.
 
 Source: system/logging, liblog/logprint.cpp, the format threadtime. To put a line on the clock of the run, the
-phone is asked for both of its clocks at once; only differences of one zone are used, so that it does not matter
-which zone and which year it is.
+phone is asked for both of its clocks at once; only differences of one zone are used, so that it does not
+matter which zone and which year it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_LINE = 8192
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the log: its time on the run's clock in microseconds, the stamp as printed, process and text."""
+    """A line of the log: its time on the run's clock (us), the stamp as printed, process and text."""
 
     t_us: int
     stamp: str
@@ -59,6 +59,17 @@ class Clocks:
         elif apart < -_YEAR_US // 2:
             apart += _YEAR_US
         return self.t_us + apart
+
+    def at(self, t_us: int) -> str:
+        """Return a CLOCK_BOOTTIME as `logcat -T` takes it, rounded down to milliseconds."""
+        since = (microseconds(self.stamp) + t_us - self.t_us) % _YEAR_US
+        days, rest = divmod(since // 1000, _DAY_US // 1000)
+        month = max(number for number in range(12) if _DAYS[number] <= days)
+        seconds, millis = divmod(rest, 1000)
+        minutes, second = divmod(seconds, 60)
+        hour, minute = divmod(minutes, 60)
+        day = days - _DAYS[month] + 1
+        return f"{month + 1:02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}.{millis:03d}"
 
 
 def parse(printed: str, clocks: Clocks) -> list[Line]:

@@ -1,13 +1,14 @@
 """`app.jsonl` of a run: what was done to the app, what it showed and wrote to its log, each with its time.
 
-One JSON object a line, in the order of `t_us`. Times are the device's CLOCK_BOOTTIME in microseconds, read on the
-device before and after each command (/proc/uptime, hundredths of a second).
+One JSON object a line, in the order of `t_us`. Times are the device's CLOCK_BOOTTIME in microseconds, read on
+the device before and after each command (/proc/uptime, hundredths of a second).
 
     {"event": "clock",  "t_us", "stamp"}                     both of the phone's clocks at one moment
     {"event": "step",   "t_us", "end_us", "step": "run.3", "what", "kind"}
-                        a wait has besides: "phases", "since_us" (the step before it was done), "since_begun_us" (and
-                        had begun), "not_before_us" (the last look that did not find it began), "seen_us"
-    {"event": "screen", "t_us", "end_us", "step", "xml"}     a dump; "same": true where it is that of the one before
+                        a wait has besides: "phases", "since_us" (the step before it was done),
+                        "since_begun_us" (and had begun), "not_before_us" (the last look that did not find
+                        it began), "seen_us"
+    {"event": "screen", "t_us", "end_us", "step", "xml"}     a dump; "same": true where it is as before
     {"event": "log",    "t_us", "step", "lines": [[t_us, text], …]}   new lines of the app's process
     {"event": "read",   "t_us", "step", "name", "text"}
     {"event": "failed", "t_us", "step", "what"}

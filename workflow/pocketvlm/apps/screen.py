@@ -1,7 +1,7 @@
 """A screen as `uiautomator dump` writes it: a tree of views, read as text from outside.
 
-Source: frameworks/base, cmds/uiautomator, AccessibilityNodeInfoDumper.java: `<hierarchy rotation="0">` and in it
-nested `<node index text resource-id class package content-desc … bounds="[left,top][right,bottom]">`, pixels.
+Source: frameworks/base, cmds/uiautomator, AccessibilityNodeInfoDumper.java: `<hierarchy rotation="0">` and in
+it nested `<node index text resource-id class package content-desc … bounds="[left,top][right,bottom]">`.
 What an app shows is anything: size, depth and number are limited, and a document type, with which entities
 come, is refused.
 """
@@ -69,7 +69,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Screen:
-    """All views of a dump in its order: parents before children, what is drawn later after what is below it."""
+    """All views of a dump in its order: parents before children, what lies above after what is below it."""
 
     nodes: tuple[Node, ...]
 
@@ -85,7 +85,7 @@ class Selector:
 
     Attributes:
         id: resource id; without a colon, of the app's own package.
-        text: the whole text; `contains`: a part of it; `matches`: a regular expression that all of it matches.
+        text: the whole text; `contains`: a part of it; `matches`: a pattern that all of it matches.
         description: the whole content description.
     """
 
@@ -203,7 +203,7 @@ def in_the_way(screen: Screen, package: str) -> tuple[str, str] | None:
         return f"Android says that the app has crashed: {told}", "Look into its log (`adb logcat -b crash`)"
     if any(_PERMISSION_PACKAGE.fullmatch(node.package) for node in screen.nodes):
         return f"the app asks for a permission: {told}", (
-            "Name it in `permissions` of the app's entry, which are given before the start, or answer in `prepare`"
+            "Name it in `permissions` of the app's entry, which are given before, or answer in `prepare`"
         )
     return None
 

@@ -18,8 +18,8 @@
       - read: {id: stats}
         as: stats
 
-One rule says what is measured: a `wait` with a `phase` is the app's own time, from the end of the step before it
-to the moment at which what is waited for is there. All other time of the recording is interaction.
+One rule says what is measured: a `wait` with a `phase` is the app's own time, from the end of the step before
+it to the moment at which what is waited for is there. All other time of the recording is interaction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pocketvlm.frameworks import PHASES
 Kind = Literal["start", "push_image", "tap", "type", "key", "scroll", "wait", "read"]
 KINDS: tuple[Kind, ...] = ("start", "push_image", "tap", "type", "key", "scroll", "wait", "read")
 VARIABLES = ("prompt", "image", "model", "max_tokens")
-"""What `{name}` may stand for in a script: the workload's, the image's name on the phone, the model's in the app."""
+"""What `{name}` may stand for: of the workload, the image's name on the phone, the model's in the app."""
 KEYS = {"back": 4, "home": 3, "enter": 66, "escape": 111, "tab": 61, "delete": 67}
 """Names of keys that a script may press, and their codes (android.view.KeyEvent)."""
 MEASURED = tuple(phase for phase in PHASES if phase != "other")
@@ -102,8 +102,8 @@ def parse(given: Mapping[str, Any], *, where: str, variables: Mapping[str, str])
         variables: what each of VARIABLES stands for.
 
     Raises:
-        ConfigError: a variable or a phase is not known, a pattern is none, a text cannot be typed, or the steps
-            cannot follow each other so.
+        ConfigError: a variable or a phase is not known, a pattern is none, a text cannot be typed, or the
+            steps cannot follow each other so.
     """
     script = Script(
         *(tuple(_steps(given.get(part, ()), f"{where}.{part}", variables)) for part in ("prepare", "run"))
@@ -122,7 +122,8 @@ def parse(given: Mapping[str, Any], *, where: str, variables: Mapping[str, str])
     for step in script.run:
         if step.kind == "start":
             raise ConfigError(
-                "the app is started within the recording, which has to know its process before", where=step.where,
+                "the app is started within the recording, which has to know its process before",
+                where=step.where,
                 do="Start it in `prepare`; loading a model, by a tap, belongs into `run`",
             )  # fmt: skip
     _check_phases(script.run, where)
@@ -154,10 +155,10 @@ def _check_phases(steps: Sequence[Step], where: str) -> None:
         seen += step.phases
     if "load" not in next(step.phases for step in steps if step.phases):
         raise ConfigError(
-            "the first phase that is waited for is not load, so that this total would be another than that of "
-            "other frameworks", where=f"{where}.run",
-            do="Let the script load the model within `run`; where that happens with the first question, give its "
-            "wait a list of phases that begins with load",
+            "the first phase that is waited for is not load, so that this total would be another than that "
+            "of other frameworks", where=f"{where}.run",
+            do="Let the script load the model within `run`; where that happens with the first question, give "
+            "its wait a list of phases that begins with load",
         )  # fmt: skip
     if "decode" in seen and {"text_prefill", "image_encode", "image_prefill", "load"} & set(
         seen[seen.index("decode") + 1 :]

@@ -1,4 +1,4 @@
-"""The bundle of a framework that is an app: the app's file, if there is one, and what says which app it is."""
+"""The bundle of a framework that is an app: the app's file, if there is one, and a manifest as others."""
 
 from __future__ import annotations
 

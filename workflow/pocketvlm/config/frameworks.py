@@ -115,9 +115,10 @@ def _check(name: str, entry: Mapping[str, Any], where: str) -> None:
             )
         if ("app" in about) != (adapter == apps.ADAPTER) and "unprovisioned" not in about:
             raise ConfigError(
-                f"{name} has the adapter {adapter} and its version {version} {'an' if 'app' in about else 'no'} app",
+                f"{name} has the adapter {adapter} and its version {version} "
+                f"{'an' if 'app' in about else 'no'} app",
                 where=place,
-                do=f"Give a framework that is driven through its app `adapter: {apps.ADAPTER}`, and its versions `app`",
+                do=f"Give what is driven through its app `adapter: {apps.ADAPTER}`, and its versions `app`",
             )
         if "app" in about:
             apps.check(about["app"], where=f"{place}.app")

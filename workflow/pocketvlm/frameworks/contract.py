@@ -59,7 +59,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Output:
-    """What was seen of a workload from outside, and how it ended; of an app what was done and what it showed."""
+    """What was seen of a workload from outside, and how it ended; of an app what was done and shown."""
 
     stdout: Stream
     stderr: Stream

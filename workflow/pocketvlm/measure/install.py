@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 
+from pocketvlm.apps.driven import App
 from pocketvlm.devices.base import Device
 from pocketvlm.errors import DeviceError
-from pocketvlm.measure.app import App
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ def install(device: Device, app: App, apk: str | None) -> None:
             said = f"{result.stdout} {result.stderr}".strip()[-300:]
             raise DeviceError(
                 f"{app.package} cannot be installed on {device.id}: {said}",
-                do="Look what the message says; an app of another signature must be removed by hand first, and "
-                "some phones must allow `install via USB`",
+                do="Look what the message says; an app of another signature must be removed by hand first, "
+                "and some phones must allow `install via USB`",
             )
         if _installed(device, app) != app.apk_sha256:
             raise DeviceError(

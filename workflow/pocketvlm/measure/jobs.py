@@ -10,10 +10,10 @@ from typing import Any
 
 from pocketvlm import frameworks
 from pocketvlm.apps import script
+from pocketvlm.apps.driven import HOLDER, App
 from pocketvlm.devices.deploy import Tree, TreeFile
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.frameworks.settings import affinity, own, resolve
-from pocketvlm.measure.app import HOLDER, App
 from pocketvlm.measure.store import run_key
 from pocketvlm.provenance import read_json, sha256_file, sha256_json
 from pocketvlm.weights.description import checked_sha256, read_record
@@ -159,7 +159,7 @@ def _app_job(
     probe: Path,
     conditions: Mapping[str, Mapping[str, Any]] | None,
 ) -> Job:
-    """Return the job of a cell that is measured through an app: the probe's shell waits, and the app is driven."""
+    """Return the job of a cell that is an app: the probe's shell waits, and the app is driven."""
     image = Path(cell.workload["image_path"])
     apk = {"@bundle/app.apk": cell.bundle / "app.apk"} if app["apk"] else {}
     workload = {name: value for name, value in cell.workload.items() if name not in _NOT_RUN}

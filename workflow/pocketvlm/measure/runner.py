@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.apps.driven import App
 from pocketvlm.devices import leftovers
 from pocketvlm.devices.base import Device, Process, run, substitute
 from pocketvlm.devices.deploy import changed, deploy
 from pocketvlm.devices.root import privileged
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError, WorkloadError
 from pocketvlm.measure import placement, sensorlist
-from pocketvlm.measure.app import App, Drive
+from pocketvlm.measure.app import Drive
 from pocketvlm.measure.install import install
 from pocketvlm.measure.jobs import Job
 from pocketvlm.measure.kills import KillLog
@@ -141,7 +142,7 @@ class Runner:
         after: Callable[[], Mapping[str, Any]],
         out: str,
     ) -> StoredRun:
-        """Run a job whose workload is an app: the probe's command waits while the app is driven; else as `run`."""
+        """Run a job that is an app: the probe's command waits while the app is driven; else as `run`."""
         drive = Drive(self.device, app, self.remote[job.files["@workload/image"]], out, what, self.deadline_s)
         observer = Observer(self.device, self.identity.get("snapshots", {}), self.responsiveness)
         with self.store.draft() as draft:
@@ -170,7 +171,7 @@ class Runner:
             finally:
                 drive.finish()
             drive.recorder.write(gathered)
-            meta = {**meta, **observer.write(gathered), "app_pid": drive.pid}
+            meta = {**meta, **observer.write(gathered), "app_pid": drive.phone.pid}
             self._check_files(job, gathered, what)
             if problem := _problem(gathered, job):
                 kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)

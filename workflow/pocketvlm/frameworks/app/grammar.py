@@ -1,7 +1,7 @@
 """From the record of an app's run to boundaries, counters and the answer.
 
-What a wait with a phase covers is the app's own time; everything else is interaction. A phase that shares its wait
-with others, or whose ends were seen too late for its length, is NA with the reason.
+What a wait with a phase covers is the app's own time; everything else is interaction. A phase that shares its
+wait with others, or whose ends were seen too late for its length, is NA with the reason.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _unobservable(record: Record) -> dict[str, str]:
         unsure = sum(wait.unsure_us for wait in waits)
         if phase not in found and unsure > UNSURE_SHARE * length:
             found[phase] = (
-                f"its {length * 1e-6:.2f} s are known to {unsure * 1e-6:.2f} s only: taps and looks at the screen "
-                "take their time"
+                f"its {length * 1e-6:.2f} s are known to {unsure * 1e-6:.2f} s only: taps and looks at the "
+                "screen take their time"
             )
     for phase in _EXPECTED:
         if phase not in by_phase:
