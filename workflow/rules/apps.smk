@@ -4,9 +4,6 @@ results/bundles/<framework>-<version>-<backend>-<target>/
 """
 
 
-ruleorder: bundle_app > build_framework
-
-
 rule bundle_app:
     """The app of a framework's version, as it was given, with a manifest like every bundle's."""
     output:
@@ -14,7 +11,7 @@ rule bundle_app:
     log:
         "results/logs/bundle_app.{framework}-{version}-{backend}-{target}.log",
     wildcard_constraints:
-        framework=app_versions(),
+        framework=app_bundles(),
     params:
         app=app_of,
         code=code_hash("build/app.py"),
