@@ -6,6 +6,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from pocketvlm.apps import script
 from pocketvlm.apps.driven import App
-from pocketvlm.devices import open_device
+from pocketvlm.devices import leftovers, open_device
 from pocketvlm.devices.adb import AdbDevice
 from pocketvlm.devices.base import run
 from pocketvlm.errors import DeviceError, WorkloadError
@@ -172,6 +173,23 @@ def test_an_app_is_installed_where_another_is_there_and_must_be_the_one_meant(
         install(phone, other, there)
     with pytest.raises(DeviceError, match=r"cannot be installed.*NOT_APK"):
         install(phone, other, put(phone, folder, b"no archive"))
+
+
+def test_what_a_killed_workflow_left_is_stopped_and_removed(phone: AdbDevice, folder: Path) -> None:
+    installed(phone, folder)
+    app = replace(app_of([*PREPARE, {"push_image": {}}]), image="{root}/sdcard/Pictures/pocketvlm-1.png")
+    made = Drive(phone, app, f"{phone.remote_dir}/made.apk", f"{phone.remote_dir}/runs/z", "cell", 30)
+    made.prepare()
+    picture = folder / "sdcard/Pictures/pocketvlm-1.png"
+    others = folder / "sdcard/Pictures/mine.png"
+    others.write_text("x")
+    (folder / "data/local/tmp/pocketvlm/runs/other.app").write_text(f"no.such.app\n{others}\n")
+    assert picture.exists()
+    leftovers.clear(phone)
+    assert not picture.exists()
+    assert others.exists()
+    assert phone.shell(["pidof", recorded.PACKAGE], 20).status != 0
+    run(phone, ["mkdir", "-p", f"{phone.remote_dir}/runs"], 20)
 
 
 def test_an_activity_that_is_not_there(phone: AdbDevice, folder: Path) -> None:

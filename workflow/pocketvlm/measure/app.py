@@ -47,6 +47,7 @@ class Drive:
     ) -> None:
         self.recorder = Recorder()
         self.ready, self.sensor_list = f"{folder}.ready", f"{folder}.sensors.tsv"
+        self._mark = f"{folder}.app"
         self.phone = AppPhone(device, app.package, f"{folder}.xml")
         self._device, self._app, self._image, self._what = device, app, image, what
         self._target = substitute(app.image, device.places)
@@ -63,6 +64,10 @@ class Drive:
             WorkloadError: a step cannot be done; the message names it.
             DeviceError, TransientDeviceError: the device refuses or does not answer.
         """
+        # Who comes after a killed workflow finds out by this what to stop and remove.
+        marking = 'printf "%s\\n" "$2" "$3" >"$1"'
+        named = [self._mark, self._app.package, self._target]
+        run(self._device, ["sh", "-c", marking, "sh", *named], COMMAND_S)
         self._guard("prepare", self.phone.wake)
         for permission in self._app.permissions:
             run(self._device, ["pm", "grant", self._app.package, permission], COMMAND_S)
@@ -82,7 +87,7 @@ class Drive:
 
     def finish(self) -> None:
         """Stop the app and take back what the run put on the device; what cannot be is told in the log."""
-        ours = [self._target, self.phone.dump, self.ready, self.sensor_list]
+        ours = [self._target, self.phone.dump, self.ready, self.sensor_list, self._mark]
         for argv in (["am", "force-stop", self._app.package], ["rm", "-f", *ours]):
             try:
                 run(self._device, argv, COMMAND_S)
