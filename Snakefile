@@ -16,6 +16,7 @@ if RECEIVED is None:
 
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/build.smk"
+    include: "workflow/rules/apps.smk"
     include: "workflow/rules/quantise.smk"
     include: "workflow/rules/mnn.smk"
     include: "workflow/rules/device.smk"

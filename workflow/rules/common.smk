@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pocketvlm import frameworks, stage
-from pocketvlm.config import soaking, study
+from pocketvlm.config import apps, soaking, study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
@@ -155,6 +155,22 @@ def source_here(wildcards):
     with stage.plain_errors():
         path, tree = sources.origin(source, wildcards.target), sources.tree(source, wildcards.target)
     return {"path": path and str(path), "tree": tree}
+
+
+def app_of(wildcards):
+    """How a framework's version is driven through its app."""
+    return STUDY.frameworks[wildcards.framework]["versions"][wildcards.version]["app"]
+
+
+def app_bundles():
+    """A pattern of frameworks, each only before a version of it that is an app."""
+    patterns = [
+        f"{re.escape(name)}(?=-{re.escape(version)}-)"
+        for name, entry in STUDY.frameworks.items()
+        for version, about in entry["versions"].items()
+        if "app" in about
+    ]
+    return "|".join(patterns) or "(?!)"
 
 
 def recipe_of(wildcards):
@@ -335,10 +351,20 @@ def block_of(device):
                 "model": {"chat_template": STUDY.models[cell.model]["chat_template"]},
                 "settings": dict(cell.settings),
                 "quirks": STUDY.frameworks[cell.framework]["versions"][cell.version].get("quirks", {}),
+                **app_of_cell(cell),
             }
             for cell in cells_to_measure(device)
         ],
     }
+
+
+def app_of_cell(cell):
+    """How a cell is measured through an app, where it is."""
+    app = STUDY.frameworks[cell.framework]["versions"][cell.version].get("app")
+    if app is None:
+        return {}
+    where = f"{cell.framework} {cell.version}: app"
+    return {"app": apps.of_cell(app, cell=cell, workload=STUDY.workloads[cell.workload], where=where)}
 
 
 def block(wildcards):

@@ -6,7 +6,9 @@ results/<experiment>/records/<device>/*.parquet
 # The library code that shapes the records.
 PARSING = [
     "frameworks",
+    "apps",
     *[f"analyse/{name}.py" for name in ("parse", "raw", "phases", "energy", "metrics", "sensors", "records")],
+    *[f"analyse/{name}.py" for name in ("app", "interaction")],
     "analyse/plausible.py",
     "analyse/comparable.py",
     *[f"analyse/{name}.py" for name in ("frames", "gpuwork", "placement", "responsiveness", "numbers")],

@@ -10,7 +10,7 @@ import numpy as np
 
 from pocketvlm.analyse.clocks import clock_means
 from pocketvlm.analyse.gpuwork import gpu_time
-from pocketvlm.analyse.phases import Interval, of_phase
+from pocketvlm.analyse.phases import Interval, of_phase, without_interaction
 from pocketvlm.analyse.placement import threads_misplaced
 from pocketvlm.analyse.raw import Run
 from pocketvlm.analyse.responsiveness import Responsiveness
@@ -250,7 +250,11 @@ def _from_output(
     lengths = {
         phase: sum(end - start for start, end in of_phase(intervals, phase)) * 1e-3 for phase in PHASES
     }
-    first = None if report.first_token_us is None else report.first_token_us * 1e-3
+    first = None
+    if report.first_token_us is not None:
+        first = (
+            sum(end - start for start, end in without_interaction(intervals, report.first_token_us)) * 1e-3
+        )
     unseen = absent.get(FIRST_TOKEN, "when the answer began was not seen") if first is None else ""
     yield Metric("run", "time_to_first_token", first, "ms", "observed", None, unseen)
     why = unseen or absent.get("load", "")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from pocketvlm.analyse import comparable, records
+from pocketvlm.analyse import comparable, interaction, records
 from pocketvlm.analyse.clocks import ClockDrops
 from pocketvlm.analyse.marks import answered, noted
 from pocketvlm.analyse.metrics import Metric, compute
@@ -53,6 +53,7 @@ def parse_block(
     adapters = {cell["cell"]: cell["adapter"] for cell in cells["cells"]}
     backends = {cell["cell"]: cell["backend"] for cell in cells["cells"]}
     trained = {cell["cell"]: cell for cell in cells["cells"] if cell["weights_kind"] in REAL}
+    by_cell = {cell["cell"]: cell for cell in cells["cells"]}
     clocks = ClockDrops(identity)
     entries = sorted(index["runs"], key=lambda entry: str(entry["run"]))
     rows: dict[str, list[dict[str, Any]]] = {"phases": [], "metrics": [], "answers": []}
@@ -65,6 +66,7 @@ def parse_block(
     }
     for entry in entries:
         run = read_run(run_folder(root, entry["run"]), entry["meta_sha256"])
+        run = interaction.described(run, by_cell.get(entry["cell"], {}))
         report = None if entry["role"] == "idle" else _understood(run, adapters, entry)
         wall = run.wall_us
         intervals = whole(wall) if report is None else segment(report.boundaries, wall)
@@ -73,6 +75,7 @@ def parse_block(
             run, intervals, report, identity, idle_power=_baseline(run, idle), budget=budget, exact=exact
         )
         metrics += noted(run.meta)
+        metrics += interaction.metrics(run, intervals)
         if report is not None:
             clocks.add(run, intervals, entry)
             metrics += offloaded(report.offload, backends[entry["cell"]])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pocketvlm.errors import IntegrityError
-from pocketvlm.frameworks import PHASES, Boundary
+from pocketvlm.frameworks import INTERACTION, PHASES, Boundary
 
 TOLERANCE_US = 1000
 
@@ -56,7 +56,7 @@ def segment(boundaries: Sequence[Boundary], wall_us: int) -> list[Interval]:
     if not boundaries or boundaries[0].t_us != 0:
         raise _disorder("the first boundary is not the start of the run")
     end = Boundary("end", wall_us, "")
-    counts = dict.fromkeys(PHASES, 0)
+    counts = dict.fromkeys((*PHASES, INTERACTION), 0)
     intervals = []
     for here, after in zip(boundaries, [*boundaries[1:], end], strict=True):
         if here.phase not in counts:
@@ -94,10 +94,24 @@ def check_sum(intervals: Sequence[Interval], wall_us: int) -> None:
 
 
 def of_phase(intervals: Sequence[Interval], phase: str) -> list[tuple[int, int]]:
-    """Return (start_us, end_us) of every non-empty interval of a phase; `run` means all of the run."""
+    """Return (start_us, end_us) of every non-empty interval of a phase; `run` means all but interaction."""
     if phase == "run":
-        return [(min(i.start_us for i in intervals), max(i.end_us for i in intervals))]
+        return without_interaction(intervals)
     return [(i.start_us, i.end_us) for i in intervals if i.phase == phase and i.duration_us > 0]
+
+
+def without_interaction(intervals: Sequence[Interval], until_us: int | None = None) -> list[tuple[int, int]]:
+    """Return (start_us, end_us) of the run without interaction, up to a moment; neighbours are one span."""
+    spans: list[tuple[int, int]] = []
+    for interval in sorted(intervals, key=lambda i: (i.start_us, i.end_us)):
+        end = interval.end_us if until_us is None else min(interval.end_us, until_us)
+        if interval.phase == INTERACTION or end <= interval.start_us:
+            continue
+        if spans and spans[-1][1] == interval.start_us:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((interval.start_us, end))
+    return spans
 
 
 def _disorder(what: str) -> IntegrityError:

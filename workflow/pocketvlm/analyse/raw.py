@@ -20,6 +20,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from pocketvlm.analyse import app
+from pocketvlm.apps.record import NAME as APP_RECORD
 from pocketvlm.errors import IntegrityError
 from pocketvlm.frameworks import Output, Stream
 
@@ -322,6 +324,9 @@ def read_run(folder: Path, meta_sha256: str | None = None) -> Run:
         status=status if type(status) is int else None,
         signal=signal if type(signal) is int else None,
         deadline_hit=probe.get("deadline_hit") is True,
+        app=app.understand(read_events(folder / APP_RECORD), start_us, end_us, folder / APP_RECORD)
+        if APP_RECORD in recorded
+        else None,
     )
     return Run(
         name=f"{folder.parent.name}/{folder.name}",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.config import apps
 from pocketvlm.config.schema import load_yaml
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks import ADAPTERS
@@ -50,7 +51,14 @@ def _read(path: Path) -> Table:
             for named in (source, *source.get("targets", {}).values()):
                 if "path" in named:
                     named["path"] = str(located(named["path"], path.parent))
+            if "app" in version:
+                _read_app(version["app"], path)
     return table
+
+
+def _read_app(app: dict[str, Any], path: Path) -> None:
+    if isinstance(apk := app.get("apk"), dict) and isinstance(apk.get("path"), str):
+        apk["path"] = str(located(apk["path"], path.parent))
 
 
 def _merge(
@@ -99,12 +107,21 @@ def _check(name: str, entry: Mapping[str, Any], where: str) -> None:
         )
     for version, about in entry["versions"].items():
         place = f"{where}: {name}.versions.{version}"
-        if ("source" in about) == ("unprovisioned" in about):
+        if sum(key in about for key in ("source", "app", "unprovisioned")) != 1:
             raise ConfigError(
-                f"the version {version} of {name} must have either a source or a reason why it has none",
+                f"the version {version} of {name} must have a source, an app or a reason why it has neither",
                 where=place,
-                do="Give `source`, or `unprovisioned` with the reason, and not both",
+                do="Give `source`, or `app`, or `unprovisioned` with the reason, and one of them only",
             )
+        if ("app" in about) != (adapter == apps.ADAPTER) and "unprovisioned" not in about:
+            raise ConfigError(
+                f"{name} has the adapter {adapter} and its version {version} "
+                f"{'an' if 'app' in about else 'no'} app",
+                where=place,
+                do=f"Give what is driven through its app `adapter: {apps.ADAPTER}`, and its versions `app`",
+            )
+        if "app" in about:
+            apps.check(about["app"], where=f"{place}.app")
         if "source" not in about:
             continue
         if adapter is None:
@@ -166,6 +183,8 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     about = entry["versions"][version]
     if "unprovisioned" in about:
         return str(about["unprovisioned"])
+    if "app" in about:
+        return None
     source = about["source"]
     if source["kind"] == "sdist":
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from pocketvlm import frameworks as adapters
 from pocketvlm.build import requires
 from pocketvlm.build.toolchains import host_driver_target, host_target
-from pocketvlm.config import frameworks
+from pocketvlm.config import apps, frameworks
 from pocketvlm.config.paper import load_paper
 from pocketvlm.config.protocol import check_protocol
 from pocketvlm.config.schema import load_yaml, suggest, validate
@@ -131,6 +131,7 @@ class Study:
                     "stack": cell.stack,
                     "unavailable": cell.unavailable,
                     **_expected(self.workloads[cell.workload]),
+                    **_statistics(self.frameworks[cell.framework]["versions"][cell.version]),
                 }
                 for cell in self.cells
             ],
@@ -175,7 +176,7 @@ def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -
             cell = Cell(**values, target=_target(devices[device], values, tables, place))
             if here:
                 needs = _Needs(
-                    tables, lock, workloads[cell.workload], paths["models"].parent, devices[device]["kind"]
+                    tables, lock, workloads[cell.workload], paths["models"].parent, devices[device]
                 )
                 reason = _unavailable(cell, needs, place, rows=experiment.get("absent") == "row")
                 cell = replace(cell, unavailable=reason)
@@ -203,6 +204,12 @@ def _expected(workload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a cell's answer is checked for, where its workload says so."""
     words = workload.get("expected_words")
     return {"expected_words": list(words)} if words else {}
+
+
+def _statistics(version: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an app's numbers are found by, where the version is an app that shows some."""
+    found = version.get("app", {}).get("statistics")
+    return {"statistics": found} if found else {}
 
 
 # Names of catalogue files become parts of file names, of wildcards and of rows of tables.
@@ -251,7 +258,7 @@ class _Needs:
     lock: Lock
     workload: Mapping[str, Any]
     models_folder: Path
-    device_kind: str
+    device: Mapping[str, Any]
 
 
 def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | None:
@@ -264,11 +271,18 @@ def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | 
     entry = needs.tables["frameworks"][cell.framework]
     model = needs.tables["models"][cell.model]
     reason, key = frameworks.missing(entry, cell.version, cell.target), "framework"
-    if reason is None:
-        reason = frameworks.without_python(entry, cell.version, needs.device_kind)
-    if reason is None:
+    app = entry["versions"][cell.version].get("app")
+    if reason is None and app is not None:
+        reason = apps.unavailable(app, cell=cell, workload=needs.workload, device=needs.device)
+        if reason is None:
+            apps.of_cell(
+                app, cell=cell, workload=needs.workload, where=f"{cell.framework} {cell.version}: app"
+            )
+    elif reason is None:
+        reason = frameworks.without_python(entry, cell.version, needs.device["kind"])
+    if reason is None and app is None:
         reason, key = _not_buildable(cell, entry, needs.tables["toolchains"]), "backend"
-    if reason is None:
+    if reason is None and app is None:
         command = adapters.command(entry["adapter"])
         if command.WEIGHTS != formats.GGUF:
             reason, key = _not_given(cell, model, command, needs.models_folder), "model"
@@ -280,7 +294,7 @@ def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | 
             where=f"{place}.{key}",
             do="Remove the cell, or write `absent: row` to have it as a row with this reason",
         )
-    if reason is None and rows and command.WEIGHTS == formats.GGUF:
+    if reason is None and rows and app is None and command.WEIGHTS == formats.GGUF:
         reason = hub.unavailable(cell.model, model, needs.lock, cell.quantisation)
     return reason
 

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 # Ours are programs of the folder: their command begins with it, or with the prefix that runs them, and names
 # it. The path is put together on the device, so that the shell's own command line does not hold it; that of
 # grep does, but it has ended when its answer is used. One grep, because a phone has a thousand processes.
+# An app that was driven runs on as well, and its picture lies in the shared storage: `runs/*.app` names both.
 _SCRIPT = r"""
 cd "$1" 2>/dev/null || exit 0
 for file in $(grep -l -F -e "$1/objects/" /proc/[0-9]*/cmdline 2>/dev/null); do
@@ -23,6 +24,12 @@ for file in $(grep -l -F -e "$1/objects/" /proc/[0-9]*/cmdline 2>/dev/null); do
     process=${file#/proc/}
     process=${process%/cmdline}
     kill -KILL "$process" 2>/dev/null && echo "$process"
+done
+for file in runs/*.app; do
+    [ -f "$file" ] || continue
+    { IFS= read -r package && IFS= read -r image; } <"$file" || continue
+    am force-stop "$package" >/dev/null 2>&1
+    case ${image##*/} in pocketvlm-*) rm -f "$image" ;; esac
 done
 rm -rf runs
 rm -f objects/*/.*.part

@@ -15,6 +15,7 @@ from typing import cast
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks.contract import (
     FOREIGN,
+    INTERACTION,
     JUDGED,
     PHASES,
     Accounting,
@@ -32,6 +33,7 @@ from pocketvlm.frameworks.contract import (
 __all__ = [
     "ADAPTERS",
     "FOREIGN",
+    "INTERACTION",
     "JUDGED",
     "PHASES",
     "Accounting",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 ADAPTERS = {
+    "app": "pocketvlm.frameworks.app",
     "llamacpp": "pocketvlm.frameworks.llamacpp",
     "mllm": "pocketvlm.frameworks.mllm",
     "mlc": "pocketvlm.frameworks.mlc",

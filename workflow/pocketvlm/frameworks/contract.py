@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from pocketvlm.apps.record import Record
+
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
+INTERACTION = "interaction"
+"""Time in which an app waited to be used by us: no phase of the run, and part of none of its totals."""
 
 JUDGED = {
     "image_encode": "image_encode",
@@ -54,7 +59,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Output:
-    """What was seen of a workload from outside, and how it ended."""
+    """What was seen of a workload from outside, and how it ended; of an app what was done and shown."""
 
     stdout: Stream
     stderr: Stream
@@ -63,6 +68,7 @@ class Output:
     status: int | None = 0
     signal: int | None = None
     deadline_hit: bool = False
+    app: Record | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
+from pocketvlm.apps import script
+from pocketvlm.apps.driven import HOLDER, App
 from pocketvlm.devices.deploy import Tree, TreeFile
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.frameworks.settings import affinity, own, resolve
@@ -40,6 +42,7 @@ class CellFiles:
         settings: threads and everything else that changes a number.
         quirks: the version's entry of the catalogue, as far as the adapter asks for it.
         backend: where it computes.
+        app: how it is used where it is an app, as `config.apps.of_cell` gives it.
     """
 
     cell: str
@@ -52,6 +55,7 @@ class CellFiles:
     settings: Mapping[str, Any]
     quirks: Mapping[str, Any]
     backend: str = "cpu"
+    app: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> CellFiles:
@@ -73,6 +77,7 @@ class Job:
             None for what prints nothing that could tell.
         trees: folders that are brought to the device whole: the bundle, and weights that are a folder.
         environment: variables that the command needs; a value such as `@bundle/lib` stands for a file, too.
+        app: what is driven while `argv` only waits; None for a command.
     """
 
     argv: tuple[str, ...]
@@ -82,6 +87,7 @@ class Job:
     unfinished: Callable[[bytes, bytes], str | None] | None = None
     trees: tuple[Tree, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    app: App | None = None
 
     @property
     def key(self) -> str:
@@ -107,6 +113,8 @@ def cell_job(
         IntegrityError: a weights file is not what its record says, or a file of the bundle not what its
             manifest says.
     """
+    if cell.app is not None:
+        return _app_job(cell, cell.app, identity, probe, conditions)
     adapter = frameworks.command(cell.adapter)
     argv = adapter.command(
         version=cell.version,
@@ -145,6 +153,39 @@ def cell_job(
 
 def _checked(weights: Path) -> str:
     return checked_folder(weights) if weights.is_dir() else checked_sha256(weights)
+
+
+def _app_job(
+    cell: CellFiles,
+    app: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    probe: Path,
+    conditions: Mapping[str, Mapping[str, Any]] | None,
+) -> Job:
+    """Return the job of a cell that is an app: the probe's shell waits, and the app is driven."""
+    image = Path(cell.workload["image_path"])
+    apk = {"@bundle/app.apk": cell.bundle / "app.apk"} if app["apk"] else {}
+    workload = {name: value for name, value in cell.workload.items() if name not in _NOT_RUN}
+    key_inputs = {
+        **_device_inputs(identity, probe, conditions),
+        "bundle": sha256_file(cell.bundle / "manifest.json"),
+        "weights": {},
+        "workload": {**workload, "image_sha256": sha256_file(image)},
+        "argv": list(HOLDER),
+        "environment": {},
+        "settings": resolve(cell.adapter, cell.settings),
+        "app": dict(app),
+    }
+    driven = App(
+        package=app["package"],
+        activity=app["activity"],
+        permissions=tuple(app["permissions"]),
+        image=app["image"],
+        script=script.parse(app["script"], where="script", variables=app["variables"]),
+        apk_sha256=app["apk"],
+        version_name=app["version_name"],
+    )
+    return Job(HOLDER, {**apk, "@workload/image": image}, key_inputs, app=driven)
 
 
 def _file_of(word: str, cell: CellFiles) -> Path | None:

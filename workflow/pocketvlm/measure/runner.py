@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.apps.driven import App
 from pocketvlm.devices import leftovers
-from pocketvlm.devices.base import Device, run, substitute
+from pocketvlm.devices.base import Device, Process, run, substitute
 from pocketvlm.devices.deploy import changed, deploy
 from pocketvlm.devices.root import privileged
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError, WorkloadError
 from pocketvlm.measure import placement, sensorlist
+from pocketvlm.measure.app import Drive
+from pocketvlm.measure.install import install
 from pocketvlm.measure.jobs import PYTHON, Job
 from pocketvlm.measure.kills import KillLog
 from pocketvlm.measure.memory import low_memory_kill
@@ -81,6 +84,9 @@ class Runner:
             )
             self.remote = {**placed, **{path: where[digest] for path, digest in hashes.items()}}
             self.sensors = self.remote[sensors]
+        for app, files in {job.app: job.files for job in jobs if job.app}.items():
+            apk = files.get("@bundle/app.apk")
+            install(self.device, app, self.remote[apk] if apk else None)
 
     def run(
         self,
@@ -94,6 +100,8 @@ class Runner:
         `after` is asked when the run has ended, for what belongs to its `meta.json` besides `meta`.
         """
         out = f"{self.runs}/{os.urandom(6).hex()}"
+        if job.app is not None:
+            return self._run_app(job, job.app, meta, what, after, out)
         child = [self._there(job, word) for word in job.argv]
         variables = [f"{name}={self._there(job, value)}" for name, value in sorted(job.environment.items())]
         ours = bool(job.files)
@@ -125,6 +133,62 @@ class Runner:
             more = {**after(), **self.kills.record(gathered)}
             return self.store.add(gathered, job.key_inputs, {**meta, **more})
 
+    def _run_app(
+        self,
+        job: Job,
+        app: App,
+        meta: Mapping[str, Any],
+        what: str,
+        after: Callable[[], Mapping[str, Any]],
+        out: str,
+    ) -> StoredRun:
+        """Run a job that is an app: the probe's command waits while the app is driven; else as `run`."""
+        drive = Drive(self.device, app, self.remote[job.files["@workload/image"]], out, what, self.deadline_s)
+        observer = Observer(self.device, self.identity.get("snapshots", {}), self.responsiveness)
+        with self.store.draft() as draft:
+            gathered = draft / "run"
+            try:
+                with observer:
+                    drive.prepare()
+                    argv = [
+                        *self.device.exec_prefix,
+                        self.remote[self.probe],
+                        *("run", "--sensors", self._sensors_of(drive, draft), "--out", out),
+                        *("--deadline", str(self.deadline_s + _GRACE_S)),
+                        *("--", *(drive.ready if word == "@ready" else word for word in job.argv)),
+                    ]
+                    self._record(privileged(self.device, argv), out, gathered, drive.record)
+            except WorkloadError as error:
+                gathered.mkdir(exist_ok=True)
+                drive.recorder.write(gathered)
+                (gathered / "last-screen.xml").write_text(drive.recorder.last_screen, errors="replace")
+                kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
+                raise WorkloadError(
+                    error.what,
+                    where=error.where,
+                    do=f"{error.do}. The last screen and what was done are in {kept}",
+                ) from None
+            finally:
+                drive.finish()
+            drive.recorder.write(gathered)
+            meta = {**meta, **observer.write(gathered), "app_pid": drive.phone.pid}
+            self._check_files(job, gathered, what)
+            if problem := _problem(gathered, job):
+                kept = self.store.keep_failed(gathered, job.key_inputs, self.failed)
+                raise WorkloadError(
+                    f"the recording of the app {problem}", where=what, do=f"Read what is in {kept}"
+                )
+            return self.store.add(
+                gathered, job.key_inputs, {**meta, **after(), **self.kills.record(gathered)}
+            )
+
+    def _sensors_of(self, drive: Drive, draft: Path) -> str:
+        """Push a list of sensors in which those of the workload are the app's process; return where it is."""
+        local, there = draft / "sensors.tsv", drive.sensor_list
+        sensorlist.write(drive.sensors(self.identity), local)
+        self.device.push(local, there)
+        return there
+
     def _there(self, job: Job, word: str) -> str:
         """Return a word of a job with the device's path in the place of one that stands for a file."""
         if word == PYTHON:
@@ -152,9 +216,17 @@ class Runner:
             return None
         return low_memory_kill(self.device, gathered, self.identity)
 
-    def _record(self, argv: Sequence[str], out: str, gathered: Path) -> None:
+    def _record(
+        self,
+        argv: Sequence[str],
+        out: str,
+        gathered: Path,
+        during: Callable[[Process], None] | None = None,
+    ) -> None:
         process = self.device.spawn(argv)
         try:
+            if during is not None:
+                during(process)
             # The probe ends the workload at the deadline; this one only catches a probe that hangs itself.
             result = process.wait(self.deadline_s + _GRACE_S)
         except TimeoutError:
@@ -195,7 +267,7 @@ def _problem(folder: Path, job: Job) -> str | None:
         return f"was killed by signal {record['signal']}"
     if record["status"] != 0:
         return f"ended with status {record['status']}: {_last_line(folder)}"
-    if job.files and record["stdout_bytes"] == 0:
+    if job.files and not job.app and record["stdout_bytes"] == 0:
         return "printed nothing"
     # What cannot be a whole run is none: stored, it would count as measured and never be repeated.
     why = job.unfinished and job.unfinished(*((folder / name).read_bytes() for name in ("stdout", "stderr")))

@@ -11,6 +11,7 @@ from pocketvlm import frameworks as adapters
 from pocketvlm.build.toolchains import resolve
 from pocketvlm.config.frameworks import missing
 from pocketvlm.errors import PocketvlmError
+from pocketvlm.provenance import sha256_file
 from pocketvlm.provision import sources
 from pocketvlm.provision.prebuilt import take_prebuilt
 from pocketvlm.weights import formats
@@ -49,10 +50,25 @@ def check_frameworks(
             if "unprovisioned" in about:
                 yield _line(LACKING, str(about["unprovisioned"]))
                 continue
+            if "app" in about:
+                yield _line(*_app(about["app"]))
+                continue
             for target in targets:
                 yield from _target(name, entry, version, target, toolchains, results, command)
-        if command and command.WEIGHTS != formats.GGUF:
+        if command and command.ROLES and command.WEIGHTS != formats.GGUF:
             yield from _weights(models, command, models_folder)
+
+
+def _app(app: Mapping[str, Any]) -> tuple[str, str]:
+    """Return whether an app's file is there, and what it is."""
+    if "apk" not in app:
+        return THERE, f"app {app['package']} {app['version_name']}, to be installed on the phone by hand"
+    path, expected = Path(app["apk"]["path"]), app["apk"]["sha256"]
+    actual = sha256_file(path) if path.is_file() else None
+    if actual != expected:
+        what = f"has sha256 {actual}, NOT the expected {expected}" if actual else "does not exist"
+        return LACKING, f"app {app['package']}: {path} {what}"
+    return THERE, f"app {app['package']}: {path.name}, sha256 {actual}"
 
 
 def _line(what: str, text: str) -> str:

@@ -154,7 +154,9 @@ def _made_of(
     records = (*folder.glob("*.json"), *folder.glob("*-*/*.json"))
     known = {read_object(path.resolve()).get("sha256") for path in records}
     weights = made.get("weights")
-    if not isinstance(weights, dict) or not weights or not set(weights.values()) <= known:
+    # Those of an app are in the app.
+    lacking = not weights and "app" not in made
+    if not isinstance(weights, dict) or lacking or not set(weights.values()) <= known:
         raise misfit(f"the run {run} is of other weights than {cell['model']}", folder)
     workload = made.get("workload")
     expected = (cell["workload"], images.get(str(cell["workload"])))

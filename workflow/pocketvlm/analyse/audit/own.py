@@ -17,6 +17,7 @@ from pocketvlm.analyse.audit.quantity import AbsentError
 from pocketvlm.analyse.audit.row import CONSISTENT, CONTRADICTION, UNKNOWN, Row
 from pocketvlm.analyse.audit.runs import Run, read_runs
 from pocketvlm.errors import IntegrityError
+from pocketvlm.frameworks import INTERACTION
 from pocketvlm.provenance import read_json
 
 log = logging.getLogger("pocketvlm")
@@ -167,15 +168,20 @@ def _short(run: str) -> str:
 
 
 def _definitions(runs: Sequence[Run]) -> Row:
-    """Return the check that a total is the same thing for every framework: all of a run, load included."""
+    """Return the check that a total is the same thing for every framework: all of a run, load included.
+
+    Interaction with an app is part of no total, so that it may come before its first phase.
+    """
     formula, expected = "what a total is = what it is for all", "from 0 ms, load first, to end"
     found: dict[str, set[str]] = {}
     for run in runs:
-        first, last = run.intervals.iloc[0], run.intervals.iloc[-1]
+        counted = run.intervals[run.intervals["phase"] != INTERACTION]
+        first, last = counted.iloc[0], run.intervals.iloc[-1]
+        start_us = 0 if run.intervals["phase"].iloc[0] == INTERACTION else first["start_us"]
         # Where loading was not seen, it is in the time that belongs to no phase.
         unseen = first["phase"] == "other" and not run.known("load", "duration")
         begins = "load" if unseen else first["phase"]
-        told = f"from {first['start_us'] / 1e3:g} ms, {begins} first, to {last['end_boundary']}"
+        told = f"from {start_us / 1e3:g} ms, {begins} first, to {last['end_boundary']}"
         found.setdefault(told, set()).add(f"{run.cell['framework']} {run.cell['version']}")
     if not found:
         return row.unknown("definitions", "all frameworks", formula, "", "no run was measured")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pocketvlm.analyse.audit.quantity import AbsentError
 from pocketvlm.errors import IntegrityError
-from pocketvlm.frameworks import PHASES
+from pocketvlm.frameworks import INTERACTION, PHASES
 
 Floats = NDArray[np.float64]
 Spans = list[tuple[int, int]]
@@ -62,7 +62,15 @@ class Run:
         """Return (start_us, end_us) of each interval of a phase; of `run` the whole."""
         rows = self.intervals
         if phase == "run":
-            return [(int(rows["start_us"].min()), int(rows["end_us"].max()))]
+            # Without interaction, in as few spans as it takes: one, where there was none.
+            spans: list[tuple[int, int]] = []
+            counted = rows[(rows["phase"] != INTERACTION) & (rows["end_us"] > rows["start_us"])]
+            for start, end in zip(counted["start_us"], counted["end_us"], strict=True):
+                if spans and spans[-1][1] == start:
+                    spans[-1] = (spans[-1][0], int(end))
+                else:
+                    spans.append((int(start), int(end)))
+            return spans
         own = rows[rows["phase"] == phase]
         return [(int(a), int(b)) for a, b in zip(own["start_us"], own["end_us"], strict=True) if b > a]
 

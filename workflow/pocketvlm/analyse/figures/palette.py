@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode", "other")
 
+DRAWN = (*PHASES, "interaction")
+"""What a timeline may be shaded by: the phases, and time that is none of them."""
+
 PHASE_COLOURS = {
     "load": "#8a8f98",
     "text_prefill": "#56b4e9",
@@ -17,6 +20,7 @@ PHASE_COLOURS = {
     "image_prefill": "#d55e00",
     "decode": "#0072b2",
     "other": "#c9cdd3",
+    "interaction": "#f1f2f4",
 }
 
 PHASE_LABELS = {
@@ -26,6 +30,7 @@ PHASE_LABELS = {
     "image_prefill": "image prefill",
     "decode": "decode",
     "other": "other",
+    "interaction": "interaction, not counted",
     "run": "whole run",
 }
 

@@ -183,7 +183,7 @@ def draw_timeline(
             if axes is drawn[-1]:
                 axes.set_xlabel("time since the start of the run, s")
         lengths = (shown["end_us"] - shown["start_us"]).groupby(shown["phase"]).sum() / 1e6
-        present = [phase for phase in palette.PHASES if phase in lengths.index]
+        present = [phase for phase in palette.DRAWN if phase in lengths.index]
         values = [f"{lengths[phase]:.2f} s" for phase in present]
         figure.legend(
             handles=style.phase_handles(present, values=values),

@@ -212,7 +212,7 @@ def live(
         what = {
             "name": name,
             "tags": labels.tags([cell]),
-            "labels": {phase: palette.PHASE_LABELS[phase] for phase in palette.PHASES},
+            "labels": {phase: palette.PHASE_LABELS[phase] for phase in palette.PHASES + _besides(phases)},
             "panels": [
                 {"title": panel.title, "zero": panel.from_zero} for panel in PANELS if panel.title in titles
             ]
@@ -224,6 +224,13 @@ def live(
         if len(text) <= allowance:
             return Live(name, _for_script(text), _note(len(chosen), len(known), most, limit))
     return None
+
+
+def _besides(phases: pd.DataFrame) -> tuple[str, ...]:
+    """Return what some run has time in besides its phases."""
+    return tuple(
+        name for name in palette.DRAWN if name not in palette.PHASES and (phases["phase"] == name).any()
+    )
 
 
 def _for_script(text: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from pocketvlm.analyse import comparable, records
 from pocketvlm.analyse.figures import series
 from pocketvlm.analyse.gates import judge
+from pocketvlm.analyse.interaction import described
 from pocketvlm.analyse.marks import noted
 from pocketvlm.analyse.metrics import Metric, compute
 from pocketvlm.analyse.parse import metric_row, samples_of, understand, workload_of
@@ -77,6 +78,7 @@ def read_soak_run(
     adapter: str,
     identity: Mapping[str, Any],
     thresholds: Mapping[str, float],
+    statistics: Mapping[str, Any] | None = None,
 ) -> Read:
     """Read one run and its samples.
 
@@ -87,12 +89,13 @@ def read_soak_run(
         identity: the device's `identity.json`.
         thresholds: `analysis.gates` of the configuration; without any, only a run with a
             wrong count of tokens is withheld.
+        statistics: by what the numbers of an app are found, as the cell's entry has it.
 
     Raises:
         IntegrityError: the run is not what was recorded.
         WorkloadError: its output cannot be understood.
     """
-    run = read_run(folder, meta_sha256)
+    run = described(read_run(folder, meta_sha256), {"statistics": statistics})
     report = understand(run, adapter)
     budget, exact = workload_of(run)
     intervals = segment(report.boundaries, run.wall_us)

@@ -52,7 +52,7 @@ def furnish(root: Path, *, rooted: bool) -> None:
         root: the folder.
         rooted: whether the phone gives root to its shell: `su` is there.
     """
-    for folder in ("data/local/tmp/pocketvlm", "data/misc/logd", "data/hal", "sys", "log"):
+    for folder in ("data/local/tmp/pocketvlm", "data/misc/logd", "data/hal", "sdcard", "sys", "log"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "EMULATED").write_text(_MARK)
     for folder in ("bin", "lib"):
@@ -68,7 +68,9 @@ def furnish(root: Path, *, rooted: bool) -> None:
     if not (root / "data/settings").is_dir():
         for name, value in DEFAULT_SETTINGS.items():
             _write(root / "data/settings" / name, value)
-    _write(root / "data/system/packages.list", "\n".join(PACKAGES))
+    # Apps that were installed stay over a restart, as settings do.
+    installed = sorted(path.parent.name for path in (root / "data/app").glob("*/app"))
+    _write(root / "data/system/packages.list", "\n".join([*PACKAGES, *installed]))
     _start_apps(root / "data/activity")
     for log in (root / "log").iterdir():
         log.unlink()
@@ -100,6 +102,7 @@ def _start_apps(folder: Path) -> None:
     for package, process in _RUNNING.items():
         _write(folder / "running" / package, str(process))
     _write(folder / "foreground", _HOME)
+    # Nor does a lock, or a screen that is off: they are files of the same folder.
     shutil.rmtree(folder.parent / "power", ignore_errors=True)
 
 
