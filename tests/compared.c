@@ -61,7 +61,7 @@ int main(void) {
         fputs(" word", stdout);
     }
     double decode = now_ms() - first;
-    compute(1); /* the last token is evaluated, too, for nothing */
+    compute(4); /* the last token is evaluated, too, for nothing */
     fputs("\n\n", stdout);
     fprintf(stderr, "llama_perf_context_print:        load time = %10.2f ms\n", load);
     fprintf(stderr, "llama_perf_context_print: prompt eval time = %10.2f ms /   300 tokens\n", prompt);

@@ -69,6 +69,7 @@ def compared_study(
     # Runs of a tenth of a second, also where others compute beside them.
     project.edit("config/config.yaml", "min_phase_ms: 100", "min_phase_ms: 10")
     project.edit("config/config.yaml", "max_cv_percent: 40", "max_cv_percent: 400")
+    project.edit("config/config.yaml", "agreement_percent: 2", "agreement_percent: 40")
     _weights(project.path / "results/weights/synthetic-llava-nano")
     path = project.path / "config/frameworks.yaml"
     frameworks = yaml.safe_load(path.read_text())

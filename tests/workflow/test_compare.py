@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ BUILDS: dict[str, dict[str, str | int]] = {
     "same": {},
     "slow": {"WORK": 2000, "ANSWER": '"other"'},
     # It says that decoding took less than was seen: a gate withholds what is told of decoding.
-    "liar": {"CLAIM": 800},
+    "liar": {"CLAIM": 400},
 }
 PAIRS = 16
 # Less often wrong than by default: a test is run more often than once in a while.
@@ -54,7 +55,8 @@ def test_a_slowdown_ends_with_its_sentence(measured: tuple[Project, str, int]) -
     assert status != 0
     last = printed.strip().splitlines()[-1]
     assert last.startswith("compare failed: decode ") and " % slower, [" in last, printed[-3000:]
-    assert f"{PAIRS} pairs" in last and "results/compared/compare/findings.md" in last
+    # A run whose output came late is withheld, and its pair with it.
+    assert re.search(r" 1[2-6] pairs, p ", last) and "results/compared/compare/findings.md" in last
     folder = project.path / "results/compared/compare"
     with (folder / "comparison.csv").open() as stream:
         rows = {(row["phase"], row["metric"]): row for row in csv.DictReader(stream)}
@@ -93,5 +95,5 @@ def test_what_cannot_be_judged_does_not_pass(measured: tuple[Project, str, int])
     assert status != 0 and found["verdict"] == "not judged"
     last = printed.strip().splitlines()[-1]
     assert "compare failed: decode could not be judged: 0 pairs, 12 are needed" in last, printed[-3000:]
-    assert f"{PAIRS} of {PAIRS} runs of b: withheld: observed and reported decode differ by" in last
+    assert "runs of b: withheld: observed and reported decode differ by" in last
     assert not any("could not be judged" in one["sentence"] for one in found["findings"] if not one["fails"])

@@ -173,7 +173,7 @@ def _problem(sides: Sides, least: int, wanted: int, family: int) -> str:
     n = _size(sides)
     if n >= least:
         return ""
-    kind = "pairs" if sides.interleaved else "runs of each side"
+    kind = ("pair" if n == 1 else "pairs") if sides.interleaved else "runs of each side"
     why = (
         f"{least} are needed"
         if least == wanted
