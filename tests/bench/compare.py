@@ -24,7 +24,6 @@ from tests.compared_study import compared_study, words
 from tests.experiments import cell_text, experiment_text
 from tests.project import Project, checkout
 
-
 TOKENS = 160
 """Length of the answers whose noise is recorded."""
 
