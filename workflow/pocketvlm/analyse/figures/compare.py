@@ -16,6 +16,10 @@ ROW = 0.17
 
 _COLOURS = {"worse": palette.WARN, "better": palette.GREEN}
 _NOT_JUDGED = "not judged"
+_READ = (
+    "To the right b is worse; bold: it decides; grey: within the margin; purple: the "
+    "smallest slowdown that would have been found."
+)
 
 
 def draw_comparison(
@@ -43,9 +47,10 @@ def draw_comparison(
                 heights.append(_nothing(axes, pair, findings))
                 continue
             heights.append(_panel(axes, mine, pair, margin))
-        if any(axes.axison for axes in grid):
-            _explain([axes for axes in grid if axes.axison][-1])
-        style.finish(figure, title, findings["tags"], list(zip(grid, heights, strict=True)))
+        for axes in [axes for axes in grid if axes.axison][-1:]:
+            axes.set_xlabel("cost of b above that of a, %")
+        rows_of_axes = list(zip(grid, heights, strict=True))
+        style.finish(figure, title, findings["tags"], rows_of_axes, subtitle=_READ)
         said = ". ".join(one["sentence"] for one in findings["findings"])
         style.save(figure, destinations, title=title, description=said)
 
@@ -74,9 +79,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, pair: Mapping[str, Any], margin: floa
             axes.plot(
                 [float(row["visible_percent"])], [place], marker="|", markersize=8, color=palette.PURPLE
             )
-        phase = (
-            "" if row["phase"] == "run" else palette.PHASE_LABELS.get(str(row["phase"]), str(row["phase"]))
-        )
+        phase = palette.PHASE_LABELS.get(str(row["phase"]), str(row["phase"]))
         names.append(f"{phase} {str(row['metric']).replace('_', ' ')}".strip())
     axes.set_yticks(range(len(names)), names)
     for label, row in zip(axes.get_yticklabels(), rows.to_dict("records"), strict=True):
@@ -95,11 +98,3 @@ def _nothing(axes: Axes, pair: Mapping[str, Any], findings: Mapping[str, Any]) -
     ]
     axes.set_title(pair["of"] or "all", pad=4)
     return style.explain(axes, f"NA: {'; '.join(why) or 'nothing could be compared'}.")
-
-
-def _explain(last: Axes) -> None:
-    """Say below the last panel what is drawn."""
-    last.set_xlabel(
-        "b against a, % worse (to the right) or better; grey: within the margin;\n"
-        "bold: decides; purple mark: the smallest slowdown that would have been found"
-    )
