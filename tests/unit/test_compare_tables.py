@@ -305,6 +305,20 @@ def test_other_numbers_of_tokens_are_noted(made: Callable[..., Made]) -> None:
     assert note == "decode has 35 tokens on b and 40 on a: its duration is of different work"
 
 
+def test_runs_that_differ_much_are_still_pairs(made: Callable[..., Made]) -> None:
+    unsteady = (
+        "the runs differ by 45 % (duration of run, coefficient of variation over 40 runs), 40 % is allowed"
+    )
+    of = made(1.0)
+    of.values["a"]["run", "duration"] = [unsteady] * 40
+    of.values["b"]["run", "duration"] = [*[unsteady] * 39, f"it was hot; {unsteady}"]
+    assert of.compare()["verdict"] == "no regression"
+    row = of.rows()["run.duration"]
+    assert row["n"] == "39" and row["reason"] == "1 of 40 runs of b: withheld: it was hot"
+    of.device = {"a": "local", "b": "phone"}
+    assert of.compare()["verdict"] == "not judged"
+
+
 def test_two_devices_take_no_turns(made: Callable[..., Made]) -> None:
     of = made(1.5, device={"a": "local", "b": "phone"}, block={"a": "one", "b": "two"})
     found = of.compare()

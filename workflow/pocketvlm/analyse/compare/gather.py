@@ -15,6 +15,7 @@ from pocketvlm.analyse import records
 from pocketvlm.analyse.figures.reasons import merged, template
 from pocketvlm.analyse.metrics import Metric
 from pocketvlm.analyse.raw import Floats
+from pocketvlm.analyse.variation import UNSTEADY
 from pocketvlm.provenance import read_json
 
 COMPARED = (
@@ -206,7 +207,7 @@ def _side(runs: Runs, met: Met, phase: str, metric: str) -> Sides:
         for name, run in zip("ab", pair, strict=True):
             row = runs.rows[run].get((phase, metric))
             unit = row["unit"] if row else unit
-            problem = _unusable(row)
+            problem = _unusable(row, paired=met.interleaved)
             if problem:
                 lost[f"{name}: {problem}"] += 1
             elif row:
@@ -222,14 +223,19 @@ def _side(runs: Runs, met: Met, phase: str, metric: str) -> Sides:
     return Sides(phase, metric, unit, lower, a, b, met.interleaved, met.planned, why)
 
 
-def _unusable(row: Mapping[str, Any] | None) -> str:
-    """Return why a metric of a run cannot be compared; empty when it can."""
+def _unusable(row: Mapping[str, Any] | None, *, paired: bool) -> str:
+    """Return why a metric of a run cannot be compared; empty when it can.
+
+    That the runs of a cell differ much withholds its median, and no pair: what they have in common cancels.
+    """
     if row is None:
         return "the run has no such metric"
     if row["value"] is None:
         return str(row["reason"] or "NA")
-    if row["gate"]:
-        return f"withheld: {row['gate']}"
+    clauses = row["gate"].split("; ") if row["gate"] else []
+    closed = [clause for clause in clauses if not (paired and clause.startswith(UNSTEADY))]
+    if closed:
+        return f"withheld: {'; '.join(closed)}"
     return "" if row["value"] > 0 else "not above 0, so that it has no ratio"
 
 
