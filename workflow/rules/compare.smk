@@ -24,7 +24,13 @@ rule compare_cells:
     params:
         comparison=comparing.comparison_for(STUDY, config),
         confidence=STUDY.analysis["bootstrap"]["confidence"],
-        code=code_hash("analyse/compare", "analyse/records.py", "analyse/metrics.py", "analyse/variation.py", "analyse/figures"),
+        code=code_hash(
+            "analyse/compare",
+            "analyse/records.py",
+            "analyse/metrics.py",
+            "analyse/variation.py",
+            "analyse/figures",
+        ),
     script:
         "../scripts/compare_cells.py"
 
