@@ -46,6 +46,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 
 

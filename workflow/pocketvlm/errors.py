@@ -46,6 +46,10 @@ class WorkloadError(PocketvlmError):
     """The workload crashed, hung, or printed nothing usable."""
 
 
+class RegressionError(PocketvlmError):
+    """A comparison found one side worse, or could not judge what it was asked to judge."""
+
+
 # What a file system of this machine says, and no socket.
 _OF_THE_DISK = {
     errno.ENOSPC: "is full",

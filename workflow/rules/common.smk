@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pocketvlm import frameworks, stage
 from pocketvlm.config import apps, soaking, study
+from pocketvlm import stage
+from pocketvlm.config import comparing, soaking, study
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock

@@ -18,7 +18,7 @@ from pocketvlm.analyse.bounds import Limit, limits
 from pocketvlm.analyse.marks import MARKS
 from pocketvlm.analyse.metrics import SENSED
 from pocketvlm.analyse.placement import NOT_ASKED
-from pocketvlm.analyse.variation import unsteady
+from pocketvlm.analyse.variation import UNSTEADY, unsteady
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks import FOREIGN, JUDGED
 from pocketvlm.provenance import read_json
@@ -228,7 +228,7 @@ def _judge_cells(by_run: Mapping[str, list[Row]], cells: Mapping[str, str], most
         if cell in found:
             cv, what, count = found[cell]
             differ = f"{_short(cv)} % ({what}, coefficient of variation over {count} runs)"
-            _close(by_run.get(run, ()), f"the runs differ by {differ}, {_short(most)} % is allowed")
+            _close(by_run.get(run, ()), f"{UNSTEADY} {differ}, {_short(most)} % is allowed")
 
 
 def disagreement(agreement_percent: float, reported_ms: float, unannounced_ms: float) -> tuple[float, float]:

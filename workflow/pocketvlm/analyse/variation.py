@@ -10,6 +10,9 @@ from typing import Any
 MIN_RUNS = 3
 """Fewer runs say nothing about how much they differ."""
 
+UNSTEADY = "the runs differ by"
+"""How the gate's clause begins: no number stands for all runs, though pairs of them may be compared."""
+
 JUDGED = (("run", "duration"), ("decode", "tokens_per_second"))
 """Phase and metric by which the runs of a cell are compared."""
 
