@@ -35,6 +35,7 @@ include: "workflow/rules/judge.smk"
 if RECEIVED is None:
 
     include: "workflow/rules/soak.smk"
+    include: "workflow/rules/tune.smk"
 
 
 include: "workflow/rules/aggregate.smk"

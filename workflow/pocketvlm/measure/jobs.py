@@ -82,6 +82,7 @@ def cell_job(
     identity: Mapping[str, Any],
     probe: Path,
     conditions: Mapping[str, Mapping[str, Any]] | None = None,
+    hashed: Callable[[Path], str] = checked_sha256,
 ) -> Job:
     """Return the job of a cell: the adapter's command, and the hashes of all that goes into it.
 
@@ -90,6 +91,7 @@ def cell_job(
         identity: of the device.
         probe: folder of the probe's bundle.
         conditions: what else shapes the run and was asked for, by name, as `Protocol.conditions` has it.
+        hashed: what gives the checked hash of a weights file, for who asks for many cells of the same.
 
     Raises:
         IntegrityError: a weights file is not what its record says.
@@ -108,7 +110,7 @@ def cell_job(
     key_inputs = {
         **_device_inputs(identity, probe, conditions),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
-        "weights": {role: checked_sha256(path) for role, path in cell.weights.items()},
+        "weights": {role: hashed(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
         "environment": {},
