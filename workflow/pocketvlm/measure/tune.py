@@ -107,7 +107,7 @@ class _Campaign:
         seen, failed = self.seen(names), self.failures(names)
         while True:
             state = progress(self.planned, seen, failed)
-            more = [one.proposed for one in state.rungs if one.proposed and one.proposed not in names]
+            more = [name for one in state.rungs for name in one.proposed if name not in names]
             if not more:
                 return state, seen, failed
             seen += self.seen(more)
@@ -248,6 +248,7 @@ class _Session:
         self._block = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
         self._position = 0
         self._warm: set[tuple[int, str]] = set()
+        self._asked: set[str] = set()
 
     def measure_round(self, rung: int, count: int, names: Sequence[str]) -> None:
         """Run every candidate of a round once; one that fails is out, the defaults must not."""
@@ -265,13 +266,13 @@ class _Session:
             log.info("%s: %s%s", name, took, f" ({run.cost.reason})" if run.cost.value is None else "")
 
     def _starved(self, rung: int, count: int, names: Sequence[str]) -> list[str]:
-        """Note candidates that do not fit into the device's memory; the defaults must fit."""
-        if count > 1:
-            return []
+        """Note candidates that do not fit into the device's memory, each once; the defaults must fit."""
         device, files = self._runner.device, self._campaign.files
-        unfit(device, {DEFAULTS: files(DEFAULTS)}, rows=False)
-        others = {name: files(name) for name in names if name != DEFAULTS}
-        starved = unfit(device, others, rows=True)
+        asked = {name: files(name) for name in names if name not in self._asked}
+        self._asked |= set(asked)
+        if DEFAULTS in asked:
+            unfit(device, {DEFAULTS: asked.pop(DEFAULTS)}, rows=False)
+        starved = unfit(device, asked, rows=True) if asked else {}
         self.failed |= {name: Failure(rung, count, why) for name, why in starved.items()}
         return list(starved)
 

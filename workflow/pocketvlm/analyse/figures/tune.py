@@ -28,11 +28,7 @@ _COLOURS = {
     "failed": palette.WARN,
     "withheld": palette.WARN,
 }
-_WORDS = {
-    "limit": "beyond a limit",
-    "failed": "failed",
-    "withheld": "withheld",
-}
+_WORDS = {"limit": "beyond a limit"}
 _COSTS = (("energy_ratio", "Energy against the defaults'"), ("memory_mib", "Memory, MiB"))
 
 
@@ -60,23 +56,24 @@ def draw_tune(
     cell = cells[0]
     shown = table.head(MOST)
     costs = [(name, title) for name, title in _COSTS if table[name].notna().any()]
+    told = f"{cell['device']}: {cell['framework']} {cell['version']} {cell['backend']}, {cell['model']}"
+    told = f"{told}. {_sentence(str(choice['reason']))}"
+    if left := len(table) - len(shown):
+        told = f"{told} {left} more candidates are in candidates.csv."
     with style.canvas() as figure:
-        grid = figure.subplots(2 + max(1, len(costs)), 1, squeeze=False)[:, 0]
-        heights = [_heading(grid[0], cell, str(choice["reason"])), _speeds(grid[1], shown)]
+        grid = figure.subplots(1 + max(1, len(costs)), 1, squeeze=False)[:, 0]
+        heights = [_speeds(grid[0], shown)]
+        heights += [_cost(axes, table, *cost) for axes, cost in zip(grid[1:], costs, strict=False)]
         if not costs:
-            heights.append(style.explain(grid[2], "NA: neither energy nor memory was seen."))
-        for axes, (name, title) in zip(grid[2:], costs, strict=False):
-            heights.append(_cost(axes, table, name, title))
-        left = len(table) - len(shown)
+            heights.append(style.explain(grid[1], "NA: neither energy nor memory was seen.", width=44))
         title = f"Tuning for {_title(objective)}: {len(table) - 1} candidates in {count} rungs"
-        style.finish(
-            figure,
-            title,
-            labels.tags(cells),
-            list(zip(grid, heights, strict=True)),
-            subtitle=f"{left} more candidates are in candidates.csv" if left > 0 else "",
-        )
-        style.save(figure, destinations, title=title, description=f"{title}. {choice['reason']}.")
+        rows = list(zip(grid, heights, strict=True))
+        style.finish(figure, title, labels.tags(cells), rows, subtitle=told)
+        style.save(figure, destinations, title=title, description=f"{title}. {told}")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _has_rows(path: Path) -> bool:
@@ -91,25 +88,6 @@ def _title(objective: str) -> str:
         "decode": "decoding",
     }
     return names[objective]
-
-
-def _heading(axes: Axes, cell: Mapping[str, Any], reason: str) -> float:
-    axes.set_axis_off()
-    name = f"{cell['device']}: {cell['framework']} {cell['version']} {cell['backend']}, {cell['model']}"
-    bold, plain = style.wrap(name, 62), style.wrap(reason, 74)
-    below = style.LINE * (bold.count("\n") + 1.4)
-    for text, offset, font in ((bold, 0.0, {"weight": "bold"}), (plain, below, {"size": 8})):
-        axes.annotate(
-            text,
-            (0, 1),
-            (0, -offset),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="top",
-            in_layout=False,
-            **font,
-        )
-    return style.height_of(f"{bold}\n{plain}") + 0.06
 
 
 def _speeds(axes: Axes, table: pd.DataFrame) -> float:
@@ -142,14 +120,14 @@ def _speeds(axes: Axes, table: pd.DataFrame) -> float:
     names = [
         f"{row['candidate']}{' (chosen)' if row['status'] == 'chosen' else ''}" for _, row in table.iterrows()
     ]
-    axes.set_yticks(range(len(table)), [style.wrap(name, 44) for name in names])
+    axes.set_yticks(range(len(table)), [style.wrap(name, 36) for name in names])
     for label, (_, row) in zip(axes.get_yticklabels(), table.iterrows(), strict=True):
         label.set_fontsize(6.5)
         label.set_color(_COLOURS[str(row["status"])])
     axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set_title("Times as fast as the defaults (diamond: on the front)")
+    axes.set_title("Speed against the defaults")
     style.tidy(axes)
-    lines = sum(style.wrap(name, 44).count("\n") + 1 for name in names)
+    lines = sum(style.wrap(name, 36).count("\n") + 1 for name in names)
     return max(ROW * len(table), 0.115 * lines)
 
 
@@ -164,10 +142,19 @@ def _cost(axes: Axes, table: pd.DataFrame, column: str, title: str) -> float:
             marker="o",
             markersize=4.2,
             color=_COLOURS[str(status)],
-            label=str(status),
         )
     on = known[known["front"] == "yes"].sort_values("speedup")
-    axes.plot(on["speedup"], on[column], color=palette.PURPLE, linewidth=0.9, zorder=0, label="front")
+    axes.plot(
+        on["speedup"],
+        on[column],
+        color=palette.PURPLE,
+        linewidth=0.9,
+        marker="D",
+        markersize=7,
+        markerfacecolor="none",
+        zorder=0,
+        label="front",
+    )
     axes.set_title(title)
     axes.set_xlabel("times as fast as the defaults")
     axes.margins(0.08)
@@ -175,6 +162,6 @@ def _cost(axes: Axes, table: pd.DataFrame, column: str, title: str) -> float:
     if high - low < 0.02 * max(abs(high), 1e-9):
         middle = (low + high) / 2
         axes.set_ylim(middle * 0.98, middle * 1.02)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderpad=0, handlelength=1.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0, handlelength=1.6)
     style.tidy(axes)
     return FRONT_HEIGHT

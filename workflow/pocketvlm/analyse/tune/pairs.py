@@ -43,6 +43,12 @@ def ratio(defaults: Sequence[float], candidate: Sequence[float], *, confidence: 
         defaults, candidate: positive values of runs of the same round, shape (n,) each, n >= 1.
         confidence: of the two-sided interval, between 0 and 1.
     """
+    return _ratio(tuple(defaults), tuple(candidate), confidence)
+
+
+# A search looks at its rungs again before every round.
+@lru_cache(maxsize=4096)
+def _ratio(defaults: tuple[float, ...], candidate: tuple[float, ...], confidence: float) -> Ratio:
     logs = np.log(np.asarray(defaults, dtype=float) / np.asarray(candidate, dtype=float))
     n = int(logs.size)
     upper = np.triu_indices(n)

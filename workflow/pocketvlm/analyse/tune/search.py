@@ -15,11 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.pairs import Ratio, ratio, together
 from pocketvlm.analyse.tune.plan import Plan
 from pocketvlm.errors import WorkloadError
+
+_LEAST_KNOWN = 3
+"""Fewer measured candidates say nothing about others."""
+
+_SHRINKING = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,12 @@ class Judged:
     Attributes:
         ratios: by candidate, the best first.
         runs: by candidate, the defaults' among them: those that count.
-        proposed: the candidate that was added to the next rung, None for none.
+        proposed: the candidates that were added to the next rung.
     """
 
     ratios: Mapping[str, Ratio]
     runs: Mapping[str, tuple[Seen, ...]]
-    proposed: str | None = None
+    proposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,23 +166,24 @@ def progress(plan: Plan, seen: Iterable[Seen], failed: Mapping[str, Failure]) ->
         ratios, withheld = _ratios(plan, rung.rounds, runs, active, number == len(plan.rungs) - 1)
         out |= {name: Out("withheld", number, why) for name, why in withheld.items()}
         ranked = sorted(ratios, key=lambda name: (-ratios[name].value, name))
-        proposed = None
+        proposed: list[str] = []
         if number + 1 < len(plan.rungs):
             keep = plan.rungs[number + 1].candidates
-            proposed = _proposal(plan, judged, ratios, tried)
-            going = [*ranked[: keep - 1], proposed] if proposed else ranked[:keep]
-            for name in ranked:
-                if name not in going:
-                    out[name] = Out("slower", number, f"{_times(ratios[name].value)} as fast as the defaults")
-            active = going
-            tried |= set(going)
+            untried, ahead = _proposals(plan, judged, ratios, tried, out)
+            # The first of them where it should beat all; others only fill places that nobody takes.
+            going = ranked[: keep - 1] if ahead else ranked[:keep]
+            proposed = untried[: keep - len(going)]
+            for name in ranked[len(going) :]:
+                out[name] = Out("slower", number, f"{_times(ratios[name].value)} as fast as the defaults")
+            active = [*going, *proposed]
+            tried |= set(proposed)
         else:
             active = ranked
         judged.append(
             Judged(
                 {name: ratios[name] for name in ranked},
                 {name: tuple(each) for name, each in runs.items()},
-                proposed,
+                tuple(proposed),
             )
         )
     return State(None, tuple(judged), out, tuple(active), broken)
@@ -284,38 +291,43 @@ def _ratios(
     return found, withheld
 
 
-def _proposal(
-    plan: Plan, judged: Sequence[Judged], ratios: Mapping[str, Ratio], tried: set[str]
-) -> str | None:
-    """Return the untried candidate that is the fastest by a sum of effects, if it beats all that are in.
+def _proposals(
+    plan: Plan,
+    judged: Sequence[Judged],
+    ratios: Mapping[str, Ratio],
+    tried: set[str],
+    out: Mapping[str, Out],
+) -> tuple[list[str], bool]:
+    """Return the untried candidates, the fastest by a sum of effects first, and whether it beats all so far.
 
-    The logarithm of the ratio is taken as a sum of one effect for each value of each axis, estimated by least
-    squares with a little shrinking from all that were measured; the defaults are no part of it.
+    The logarithm of the ratio is taken as a sum of one effect for each value of each axis, estimated by
+    least squares with a little shrinking from all that were measured; the defaults are no part of it. What
+    failed or exceeded a limit counts as half as fast as the slowest: what it has in common with others is to
+    be avoided.
     """
-    known = {name: one.value for past in judged for name, one in past.ratios.items()}
-    known |= {name: one.value for name, one in ratios.items()}
+    known = {name: math.log(one.value) for past in judged for name, one in past.ratios.items()}
+    known |= {name: math.log(one.value) for name, one in ratios.items()}
+    bad = min(known.values(), default=0.0) - math.log(2)
+    known |= {name: bad for name, one in out.items() if one.how != "slower"}
     untried = [name for name in plan.candidates if name not in tried]
-    if len(known) < 3 or not untried or not ratios:
-        return None
+    if len(known) < _LEAST_KNOWN or not untried:
+        return untried, False
     features = sorted({part for name in plan.candidates for part in _features(plan, name)})
     place = {part: column for column, part in enumerate(features)}
 
-    def rows(names: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    def rows(names: Sequence[str]) -> NDArray[np.float64]:
         table = np.zeros((len(names), len(features)))
         for row, name in enumerate(names):
             table[row, [place[part] for part in _features(plan, name)]] = 1.0
         return table
 
-    measured = list(known)
-    logs = np.log([known[name] for name in measured])
+    table, logs = rows(list(known)), np.array(list(known.values()))
     middle = float(logs.mean())
-    table = rows(measured)
-    shrunk = table.T @ table + 0.1 * np.eye(len(features))
-    effects = np.linalg.solve(shrunk, table.T @ (logs - middle))
-    predicted = rows(untried) @ effects + middle
-    best = int(np.argmax(predicted))
-    ahead = predicted[best] > math.log(max(one.value for one in ratios.values()))
-    return untried[best] if ahead else None
+    shrunk = table.T @ table + _SHRINKING * np.eye(len(features))
+    predicted = rows(untried) @ np.linalg.solve(shrunk, table.T @ (logs - middle)) + middle
+    order = np.argsort(-predicted, kind="stable")
+    best = max((math.log(one.value) for one in ratios.values()), default=math.inf)
+    return [untried[index] for index in order], bool(predicted[order[0]] > best)
 
 
 def _features(plan: Plan, name: str) -> list[str]:
