@@ -283,10 +283,10 @@ def test_the_front_is_what_nothing_beats() -> None:
         {"time": 1.002, "energy": 10.0, "memory": 100.0},
         {"time": 0.5, "energy": None, "memory": 100.0},
     ]
-    assert front(points) == [True, True, False, True, False]
+    assert front(points) == [True, True, False, True, None]
     blind: list[dict[str, float | None]] = [{**point, "energy": None} for point in points]
     assert front(blind) == [False, False, False, False, True]
-    assert front([{"time": None}]) == [False]
+    assert front([{"time": None}]) == [None] and front([]) == []
 
 
 def test_a_search_is_plain_values() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,14 @@ def _title(objective: str) -> str:
     return names[objective]
 
 
+def _name(row: Mapping[Hashable, Any], last: float) -> str:
+    """Return a candidate's name; of one that fell out early the rung, whose few runs tell less."""
+    if row["status"] == "chosen":
+        return f"{row['candidate']} (chosen)"
+    early = pd.notna(row["speedup"]) and row["rung"] < last
+    return f"{row['candidate']} (rung {row['rung']:.0f})" if early else str(row["candidate"])
+
+
 def _speeds(axes: Axes, table: pd.DataFrame) -> float:
     """Draw a line a candidate: its speed against the defaults with the interval, or why there is none."""
     for place, (_, row) in enumerate(table.iterrows()):
@@ -117,9 +125,7 @@ def _speeds(axes: Axes, table: pd.DataFrame) -> float:
             linestyle="none",
         )
     axes.axvline(1.0, color=palette.INK, linewidth=0.8, linestyle=(0, (3, 1.5)))
-    names = [
-        f"{row['candidate']}{' (chosen)' if row['status'] == 'chosen' else ''}" for _, row in table.iterrows()
-    ]
+    names = [_name(row, table["rung"].max()) for row in table.to_dict("records")]
     axes.set_yticks(range(len(table)), [style.wrap(name, 36) for name in names])
     for label, (_, row) in zip(axes.get_yticklabels(), table.iterrows(), strict=True):
         label.set_fontsize(6.5)

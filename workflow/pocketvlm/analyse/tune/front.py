@@ -9,22 +9,19 @@ STEP = 0.01
 """Relative difference below which two values count as equal: noise must not put everything on the front."""
 
 
-def front(points: Sequence[Mapping[str, float | None]]) -> list[bool]:
-    """Say which points are on the front.
+def front(points: Sequence[Mapping[str, float | None]]) -> list[bool | None]:
+    """Say which points are on the front; None where that cannot be told.
 
-    A point is off it when another is at least as good in everything and better in something. What no
-    point has is left out of the comparison; a point that lacks what others have is off it, for nobody
-    knows.
+    A point is off it when another is at least as good in everything and better in something. What no point
+    has is left out of the comparison; of a point that lacks what others have nobody knows.
 
     Args:
         points: values by quantity, less is better, positive; None where it is not known.
     """
     quantities = sorted({name for point in points for name, value in point.items() if value is not None})
-    steps = [_steps(point, quantities) for point in points]
+    steps = [_steps(point, quantities) if quantities else None for point in points]
     return [
-        bool(quantities)
-        and mine is not None
-        and not any(other is not None and _beats(other, mine) for other in steps)
+        None if mine is None else not any(other is not None and _beats(other, mine) for other in steps)
         for mine in steps
     ]
 

@@ -174,7 +174,8 @@ def progress(plan: Plan, seen: Iterable[Seen], failed: Mapping[str, Failure]) ->
             going = ranked[: keep - 1] if ahead else ranked[:keep]
             proposed = untried[: keep - len(going)]
             for name in ranked[len(going) :]:
-                out[name] = Out("slower", number, f"{_times(ratios[name].value)} as fast as the defaults")
+                faster = f"{_times(ratios[name].value)} as fast as the defaults, and others were faster still"
+                out[name] = Out("slower", number, f"rung {number + 1}: {faster}")
             active = [*going, *proposed]
             tried |= set(proposed)
         else:

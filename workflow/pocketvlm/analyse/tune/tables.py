@@ -54,6 +54,7 @@ RUN = (
 )
 
 Row = dict[str, Any]
+_OUTSIDE = ("limit", "failed", "withheld")
 
 
 def read_search(
@@ -103,7 +104,7 @@ def read_search(
 
 
 def candidate_rows(planned: Plan, state: State, choice: Choice, common: Row) -> list[Row]:
-    """Return a row for each candidate that was tried and the defaults, the fastest first, those without last.
+    """Return a row for each candidate that was tried and the defaults: the furthest first, then by speed.
 
     Args:
         planned, state: a search that is over.
@@ -115,18 +116,24 @@ def candidate_rows(planned: Plan, state: State, choice: Choice, common: Row) -> 
         last |= dict.fromkeys(rung.runs, (number, rung))
     names = [DEFAULTS, *(name for name in dict.fromkeys((*last, *state.out)) if name != DEFAULTS)]
     rows = [common | _row(planned, state, choice, name, last.get(name)) for name in names]
-    allowed = [row["status"] not in ("limit", "failed", "withheld") for row in rows]
-    points: list[Mapping[str, float | None]] = [
-        {
-            "time": 1 / row["speedup"] if row["speedup"] and within else None,
-            "energy": row["energy_ratio"] if within else None,
-            "memory": row["memory_mib"] if within else None,
-        }
-        for row, within in zip(rows, allowed, strict=True)
+    within = [
+        row
+        for row in rows
+        if row["speedup"]
+        and row["status"] not in _OUTSIDE
+        and (row["candidate"] != DEFAULTS or not state.defaults_break)
     ]
-    for row, on in zip(rows, front(points), strict=True):
-        row["front"] = "yes" if on else "no"
-    return sorted(rows, key=lambda row: (row["speedup"] is None, -(row["speedup"] or 0), row["candidate"]))
+    points: list[Mapping[str, float | None]] = [
+        {"time": 1 / row["speedup"], "energy": row["energy_ratio"], "memory": row["memory_mib"]}
+        for row in within
+    ]
+    found = dict(zip((row["candidate"] for row in within), front(points), strict=True))
+    for row in rows:
+        on = found.get(row["candidate"], False)
+        row["front"] = {True: "yes", False: "no", None: ""}[on]
+        if on is None:
+            row["reason"] = f"{row['reason']}; front: something of it is not known"
+    return sorted(rows, key=lambda row: (-(row["rung"] or 0), -(row["speedup"] or 0), row["candidate"]))
 
 
 def _row(planned: Plan, state: State, choice: Choice, name: str, last: tuple[int, Judged] | None) -> Row:
