@@ -18,6 +18,7 @@ import yaml
 from pocketvlm.analyse.figures.tune import draw_tune
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.front import front
+from pocketvlm.analyse.tune.runs import read_tune_run
 from pocketvlm.analyse.tune.search import Seen
 from pocketvlm.analyse.tune.tables import tabulate
 from pocketvlm.config.space import DEFAULTS, Space
@@ -45,6 +46,7 @@ TUNING = Tuning(
     quantisations=("Q4_0",),
     where="x.yaml: tune",
 )
+AT = {"round": 1, "block": "20260101T000000-aaaaaa"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -187,6 +189,8 @@ def test_a_search_from_first_run_to_overlay(bench: Bench) -> None:
     assert best["status"] == "chosen" and float(best["speedup"]) == pytest.approx(9 / 5, rel=0.01)
     assert best["front"] == "yes" and found[DEFAULTS]["status"] == "defaults"
     assert float(found[DEFAULTS]["energy_ratio"]) == 1 and float(best["energy_ratio"]) < 0.7
+    assert 44 < float(best["cpu_celsius"]) < 46 and best["skin_celsius"] == ""
+    assert "skin_celsius: " in best["reason"]
     assert found["threads=1 batch=256"]["reason"] == "the workload ended with status 3"
     assert found["threads=1 batch=256"]["speedup"] == ""
     assert [row["candidate"] for row in rows(folder / "front.csv")] == ["threads=8 batch=128"]
@@ -273,6 +277,30 @@ def test_an_index_of_another_search_is_refused(quick: Bench) -> None:
         IntegrityError, match=r"lists 5 runs, and the search goes on .*--forcerun measure_tune"
     ):
         quick.tabulate()
+
+
+@pytest.mark.parametrize(
+    ("objective", "seconds"), [("answer", 4.0), ("run", 5.0), ("first_token", 2.6), ("decode", 0.1)]
+)
+def test_every_objective_is_in_seconds(tmp_path: Path, objective: str, seconds: float) -> None:
+    folder = tmp_path / f"{'c' * 64}/00"
+    place = {"candidate": "a", "rung": 1, "failed": {}}
+    write_run(folder, output(stdout_0_3_16(), stderr_0_3_16()), role="tune", noted={"tune": place, **AT})
+    run = read_tune_run(folder, None, "llamacpp", IDENTITY, {}, objective)
+    assert (run.candidate, run.rung) == ("a", 1) and run.cost.value == pytest.approx(seconds)
+    assert run.energy_j.value == pytest.approx(10.0, rel=0.05), "2 W for 5 s"
+    assert run.limited("cpu_celsius").value == pytest.approx(44.9, abs=0.2)
+    assert run.limited("battery_celsius").value is None and run.limited("battery_celsius").reason
+    strict = read_tune_run(folder, None, "llamacpp", IDENTITY, {"max_probe_cpu_percent": 1e-9}, objective)
+    assert strict.cost.value is None and "probe" in strict.cost.reason
+
+
+def test_an_output_that_means_nothing_is_withheld(tmp_path: Path) -> None:
+    folder = tmp_path / f"{'c' * 64}/00"
+    place = {"candidate": "a", "rung": 0, "failed": {}}
+    write_run(folder, output([(1000, b"nonsense")], []), role="tune", noted={"tune": place, **AT})
+    run = read_tune_run(folder, None, "llamacpp", IDENTITY, {}, "run")
+    assert run.cost.value is None and run.cost.reason and run.limited("cpu_celsius").reason
 
 
 def test_the_front_is_what_nothing_beats() -> None:
