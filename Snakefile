@@ -38,6 +38,7 @@ if RECEIVED is None:
 
     include: "workflow/rules/soak.smk"
     include: "workflow/rules/bench.smk"
+    include: "workflow/rules/tune.smk"
 
 
 include: "workflow/rules/aggregate.smk"

@@ -7,9 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pocketvlm import frameworks, stage
-from pocketvlm.config import apps, soaking, study
-from pocketvlm import stage
-from pocketvlm.config import comparing, soaking, study
+from pocketvlm.config import apps, comparing, soaking, study, tuning
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock

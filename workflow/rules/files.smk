@@ -173,3 +173,31 @@ def bench_of(wildcards):
 
 def report_page():
     return f"{EXPERIMENT}/report/index.html"
+
+
+def tune_device():
+    """The device of the experiment's search; asking for one without a search says what to write."""
+    with stage.plain_errors():
+        tuning.require(STUDY.experiment, STUDY.name, STUDY.paths["experiments"])
+    return STUDY.cells[0].device
+
+
+def tune_identity(wildcards):
+    return identity_path(tune_device())
+
+
+def tune_index(wildcards):
+    return f"{EXPERIMENT}/tune/{tune_device()}.json"
+
+
+def tune_weights():
+    """The weights of a search's cell by role, at each quantisation that may be tried; none without a search."""
+    return {name: weights_files(cell) for name, cell in TUNING.quantised.items()} if TUNING else {}
+
+
+def tune_files(wildcards):
+    """Every file that a search is made of: those of a block, and the other quantisations."""
+    files = block_files_of(tune_device())
+    more = {path for roles in tune_weights().values() for path in roles.values()}
+    records = {f"{path.removesuffix('.gguf')}.json" for path in more}
+    return {**files, "weights": sorted({*files["weights"], *more, *records})} if files else {}

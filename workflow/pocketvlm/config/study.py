@@ -16,6 +16,7 @@ from pocketvlm.config import apps, frameworks
 from pocketvlm.config.paper import load_paper
 from pocketvlm.config.protocol import check_protocol
 from pocketvlm.config.schema import load_yaml, suggest, validate
+from pocketvlm.config.tuned import applied
 from pocketvlm.errors import ConfigError
 from pocketvlm.frameworks.settings import affinity, own, resolve
 from pocketvlm.provenance import sha256_json
@@ -157,6 +158,7 @@ def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -
     tables["frameworks"] = frameworks.load(paths["frameworks"], overlays(config))
     where = str(paths["experiments"] / f"{name}.yaml")
     check_protocol(experiment, where)
+    experiment = applied(experiment, config.get("tuned"), root, where)
     stacks = _stacks(paths["papers"], experiment, where)
     lock = load_lock(lock_path(paths["models"]))
     devices: dict[str, Mapping[str, Any]] = {}

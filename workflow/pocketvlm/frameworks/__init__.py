@@ -101,3 +101,19 @@ def bench(adapter: str) -> ModuleType:
 def memory(adapter: str) -> Memory:
     """Return the memory module of an adapter; ConfigError for an unknown name."""
     return cast(Memory, _part(adapter, "memory"))
+
+
+def tuning(adapter: str) -> ModuleType:
+    """Return the tuning module of an adapter: `AXES`, `settings_of`, `candidates` and `defaults`.
+
+    Raises:
+        ConfigError: an unknown adapter, or one of which nothing is known that could be tuned.
+    """
+    try:
+        return _part(adapter, "tuning")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"the adapter {adapter} does not say what could be tuned",
+            where="tune of the experiment",
+            do="Add its tuning.py, as docs/tuning.md describes",
+        ) from None

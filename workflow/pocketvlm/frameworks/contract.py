@@ -214,12 +214,14 @@ class Command(Protocol):
         ROLES: the weights on its command line, each `@weights/<role>` there.
         REQUIRED: files that a bundle must have, such as `bin/llama-mtmd-cli`.
         OPTIONAL: files that a bundle may have, and that something else asks for.
+        SETTINGS: the framework's own settings by name, each `frameworks.options.Setting`.
     """
 
     WEIGHTS: str
     ROLES: tuple[str, ...]
     REQUIRED: tuple[str, ...]
     OPTIONAL: tuple[str, ...]
+    SETTINGS: Mapping[str, Any]
 
     def resolve_settings(self, settings: Mapping[str, Any], *, where: str = ...) -> Mapping[str, Any]:
         """Return all settings, those that a cell does not give at their defaults.

@@ -16,8 +16,8 @@ from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.frameworks.settings import affinity, own, resolve
 from pocketvlm.measure.store import run_key
 from pocketvlm.provenance import read_json, sha256_file, sha256_json
-from pocketvlm.weights.description import checked_sha256, read_record
-from pocketvlm.weights.formats import checked_folder, file_of
+from pocketvlm.weights.description import read_record
+from pocketvlm.weights.formats import checked, file_of
 
 # Of a workload: where its image is here, and what its answer is checked for afterwards.
 _NOT_RUN = ("image_path", "expected_words")
@@ -100,6 +100,7 @@ def cell_job(
     identity: Mapping[str, Any],
     probe: Path,
     conditions: Mapping[str, Mapping[str, Any]] | None = None,
+    hashed: Callable[[Path], str] = checked,
 ) -> Job:
     """Return the job of a cell: the adapter's command, and the hashes of all that goes into it.
 
@@ -108,6 +109,7 @@ def cell_job(
         identity: of the device.
         probe: folder of the probe's bundle.
         conditions: what else shapes the run and was asked for, by name, as `Protocol.conditions` has it.
+        hashed: what gives the checked hash of weights, for who asks for many cells of the same.
 
     Raises:
         IntegrityError: a weights file is not what its record says, or a file of the bundle not what its
@@ -134,7 +136,7 @@ def cell_job(
     key_inputs = {
         **_device_inputs(identity, probe, conditions),
         "bundle": sha256_file(cell.bundle / "manifest.json"),
-        "weights": {role: _checked(path) for role, path in cell.weights.items()},
+        "weights": {role: hashed(path) for role, path in cell.weights.items()},
         "workload": {**workload, "image_sha256": sha256_file(cell.workload["image_path"])},
         "argv": list(argv),
         "environment": dict(environment),
@@ -149,10 +151,6 @@ def cell_job(
         trees=(bundle, *_folders(cell)),
         environment=environment,
     )
-
-
-def _checked(weights: Path) -> str:
-    return checked_folder(weights) if weights.is_dir() else checked_sha256(weights)
 
 
 def _app_job(

@@ -26,7 +26,7 @@ from typing import Any
 from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import sha256_file, write_json
 from pocketvlm.provision.tree import copy_tree, place_file, tree_sha256, walk
-from pocketvlm.weights.description import FORMAT, read_record
+from pocketvlm.weights.description import FORMAT, checked_sha256, read_record
 
 GGUF = "gguf"
 # Keys of a format's entry that are no quantisation.
@@ -172,6 +172,15 @@ def take_weights(source: Path, sha256: str, *, weights_format: str, destination:
             do=f"Get the {kind} again; if it is the right one, correct sha256 in the table of models",
         )
     write_json(record, {**about, "sha256": actual})
+
+
+def checked(weights: Path) -> str:
+    """Return the hash of weights, a file or a folder, that still are what their job made or took.
+
+    Raises:
+        IntegrityError: they were changed since, or there is no record.
+    """
+    return checked_folder(weights) if weights.is_dir() else checked_sha256(weights)
 
 
 def checked_folder(weights: Path) -> str:
