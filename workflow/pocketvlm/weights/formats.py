@@ -109,7 +109,8 @@ def unavailable(
     for role in roles:
         path = located(roles_given[role]["path"], folder)
         if not path.exists():
-            return f"{name}: the {weights_format} weights {path.name} do not exist; put them there or correct {where}"
+            missing = f"the {weights_format} weights {path.name} do not exist"
+            return f"{name}: {missing}; put them there or correct {where}"
     return None
 
 
