@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.build.recipes import check_word
 from pocketvlm.config import apps
 from pocketvlm.config.schema import load_yaml
 from pocketvlm.errors import ConfigError
@@ -135,7 +136,7 @@ def _check(name: str, entry: Mapping[str, Any], where: str) -> None:
 
 # What each tool's recipe must say.
 _NEEDED = {
-    "cmake": ("subfolder", "targets", "collect", "options", "processors"),
+    "cmake": ("targets", "collect"),
     "command": ("steps", "collect"),
 }
 
@@ -160,6 +161,9 @@ def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: st
             where=f"{place}.build",
             do="Add it there, or to the framework's own build",
         )
+    for number, step in enumerate(build.get("steps", ())):
+        for word in step:
+            check_word(word, f"{place}.build.steps.{number}")
 
 
 def without_python(entry: Mapping[str, Any], version: str, device_kind: str) -> str | None:
@@ -197,5 +201,8 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     path = Path(named["path"])
     if not path.exists():
         what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"
-        return f"the {what} of version {version}, {path}, does not exist: put it there or correct its path"
+        # The reason stands in tables that are sent to others: it tells a name and no folder.
+        return (
+            f"the {what} of version {version}, {path.name}, does not exist: put it there or correct its path"
+        )
     return None
