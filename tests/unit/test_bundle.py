@@ -158,7 +158,7 @@ def make_framework(base: Path, **changes: Any) -> Path:
         base / "small.tar.gz", **{key: changes.pop(key) for key in ("changes", "main") if key in changes}
     )
     framework.build_framework(
-        archive=archive,
+        origin=archive,
         source=SOURCE,
         recipe={**RECIPE, **changes},
         backend={"options": {"SMALL_BACKEND": "cpu"}},

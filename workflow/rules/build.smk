@@ -2,16 +2,34 @@
 
 results/bundles/<framework>-<version>-<backend>-<target>/
 results/bundles/probe-<target>/
+
+`snakemake check_frameworks` says what is there, what is missing and what to do.
 """
 
 # The library code that shapes every bundle.
 BUILDING = ["build/bundle.py", "build/toolchains.py"]
+# Besides that, what makes a framework's: from sources, and from binaries.
+FROM_SOURCES = code_hash(
+    "build/framework.py", "build/recipes.py", *BUILDING, "provision/archive.py", "provision/elf.py"
+)
+FROM_TREES = code_hash("provision/tree.py")
+FROM_BINARIES = code_hash("provision/prebuilt.py")
+
+
+def building_code(wildcards):
+    """The library code that makes a bundle, so that another kind of source is none of its business."""
+    by_kind = {
+        sources.SDIST: [FROM_SOURCES],
+        sources.DIRECTORY: [FROM_SOURCES, FROM_TREES],
+        sources.PREBUILT: [FROM_SOURCES, FROM_TREES, FROM_BINARIES],
+    }
+    return by_kind[source_of(wildcards)["kind"]]
 
 
 rule build_framework:
-    """A framework compiled for a target from its pinned source."""
+    """A framework for a target: compiled from its source, or of binaries that a user gives."""
     input:
-        source="results/sources/{framework}-{version}.tar.gz",
+        source=source_archive,
     output:
         directory("results/bundles/{framework}-{version}-{backend}-{target}"),
     log:
@@ -19,11 +37,13 @@ rule build_framework:
     cache: "omit-software"
     threads: 2
     params:
-        source=archive_of,
+        source=pinned_source,
+        here=source_here,
         recipe=recipe_of,
         backend=backend_of,
         toolchains=toolchain_of,
-        code=code_hash("build/framework.py", *BUILDING, "provision/archive.py"),
+        required=required_of,
+        code=building_code,
     script:
         "../scripts/build_framework.py"
 
@@ -42,3 +62,17 @@ rule build_probe:
         code=code_hash("build/program.py", *BUILDING),
     script:
         "../scripts/build_probe.py"
+
+
+rule check_frameworks:
+    """Say of each framework, version and target what is there, what is missing and what to do."""
+    log:
+        "results/logs/check_frameworks.log",
+    params:
+        frameworks=STUDY.frameworks,
+        models=STUDY.models,
+        models_folder=str(STUDY.paths["models"].parent),
+        toolchains=STUDY.toolchains,
+        targets=sorted({HOST, *(device["target"] for device in STUDY.devices.values())}),
+    script:
+        "../scripts/check_frameworks.py"

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from pocketvlm import frameworks, stage
 from pocketvlm.config import soaking, study
-from pocketvlm.config.frameworks import recipe
 from pocketvlm.provenance import code_hash
 from pocketvlm.build.toolchains import host_target
 from pocketvlm.devices.locks import workdir_lock
 from pocketvlm.peaks.measure import is_measured, quoted_from
 from pocketvlm.measure import absence
 from pocketvlm.measure.state.left import give_back_left
-from pocketvlm.provision import cache
+from pocketvlm.provision import cache, sources
 from pocketvlm.share import configured
 from pocketvlm.share.pack import SHAPING
 from pocketvlm.share.unpack import look_into
@@ -108,17 +107,39 @@ def finish():
 
 
 def source_of(wildcards):
-    """Where a framework's version comes from."""
-    return STUDY.frameworks[wildcards.framework]["versions"][wildcards.version]["source"]
+    """Where a framework's version comes from; of a source archive there is one for all targets."""
+    target = wildcards.get("target", HOST)
+    with stage.plain_errors():
+        return sources.source_of(STUDY.frameworks, wildcards.framework, wildcards.version, target)
 
 
-def archive_of(wildcards):
-    """The pin of a source archive, as it is fetched and as the manifest of a bundle tells it."""
-    return {name: value for name, value in source_of(wildcards).items() if name != "kind"}
+def pinned_source(wildcards):
+    """What is fetched, or what the manifest of a bundle says that it was made of."""
+    with stage.plain_errors():
+        return sources.pinned(source_of(wildcards), wildcards.get("target", HOST))
+
+
+def source_archive(wildcards):
+    """The archive that a framework is built from; none where it is not fetched."""
+    fetched = source_of(wildcards)["kind"] == sources.SDIST
+    return f"results/sources/{wildcards.framework}-{wildcards.version}.tar.gz" if fetched else []
+
+
+def source_here(wildcards):
+    """Where a source tree or binaries lie, and what a source tree holds now; both None for what is fetched."""
+    source = source_of(wildcards)
+    with stage.plain_errors():
+        path, tree = sources.origin(source, wildcards.target), sources.tree(source, wildcards.target)
+    return {"path": path and str(path), "tree": tree}
 
 
 def recipe_of(wildcards):
-    return recipe(STUDY.frameworks[wildcards.framework], wildcards.version)
+    return sources.recipe_of(STUDY.frameworks[wildcards.framework], wildcards.version)
+
+
+def required_of(wildcards):
+    """The files that a framework's bundle must have."""
+    return frameworks.command(STUDY.frameworks[wildcards.framework]["adapter"]).REQUIRED
 
 
 def backend_of(wildcards):
@@ -136,7 +157,7 @@ def toolchain_of(wildcards):
 
 
 def source_sha256(wildcards):
-    return source_of(wildcards)["sha256"]
+    return pinned_source(wildcards)["sha256"]
 
 
 def weights_sha256(wildcards):

@@ -24,7 +24,7 @@ rule fetch_source:
         "results/logs/fetch_source.{framework}-{version}.log",
     cache: "omit-software"
     params:
-        source=archive_of,
+        source=pinned_source,
     script:
         "../scripts/fetch_source.py"
 

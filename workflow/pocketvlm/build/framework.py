@@ -1,28 +1,26 @@
-"""A framework compiled with CMake for a target, from its pinned source archive."""
+"""A framework compiled for a target: from a pinned source archive, or from a source tree that a user has."""
 
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.build import bundle
+from pocketvlm.build import bundle, recipes
 from pocketvlm.build.toolchains import Toolchain
-from pocketvlm.errors import IntegrityError, ProvisionError
+from pocketvlm.errors import ConfigError, IntegrityError, ProvisionError
+from pocketvlm.provision import elf
 from pocketvlm.provision.archive import unpack
+from pocketvlm.provision.tree import copy_tree
 
 log = logging.getLogger(__name__)
-
-TOOLCHAIN_FILE = "CMAKE_TOOLCHAIN_FILE"
 
 
 def build_framework(
     *,
-    archive: Path,
+    origin: Path,
     source: Mapping[str, Any],
     recipe: Mapping[str, Any],
     backend: Mapping[str, Any],
@@ -30,69 +28,73 @@ def build_framework(
     destination: Path,
     jobs: int,
     build_log: Path,
+    required: Collection[str] = (),
 ) -> None:
     """Compile a framework and gather its bundle.
 
     Args:
-        archive: the source archive.
-        source: its pin: project, version, sha256, commit.
-        recipe: `build` of its catalogue entry: subfolder, targets, collect, options, processors.
+        origin: the source archive, or the source tree.
+        source: what the manifest says of it: project, version, sha256 and commit of an archive; kind, name,
+            sha256 (of the tree) and perhaps commit of a tree.
+        recipe: `build` of its catalogue entry; `recipes` has its keys.
         backend: the backend's entry: options.
         toolchain: what compiles for the target.
         destination: the bundle's folder; complete with its manifest, or absent.
         jobs: compilations at a time.
-        build_log: where the output of CMake and the compilers goes.
+        build_log: where the output of the tools goes.
+        required: files that the bundle must have.
 
     Raises:
-        IntegrityError: the archive is not what its pin says.
+        IntegrityError: the source is not what its pin says; what was built is not of the target.
         ProvisionError: a step of the build failed, or a file to collect was not built.
+        ConfigError: the recipe cannot be carried out.
     """
-    tools = Path(sys.executable).parent
-    options = {
-        **{name: _filled(value, source) for name, value in recipe["options"].items()},
-        **recipe["processors"].get(toolchain.processor, {}),
-        **backend.get("options", {}),
-        **toolchain.cmake,
-    }
     with bundle.workplace(destination) as root:
-        unpack(archive, root / "archive")
-        _check_commit(root / "archive", recipe, source)
-        shutil.move(root / "archive" / recipe["subfolder"], root / "source")
-        flags = _flags(toolchain, root)
-        compilers = _wrappers(toolchain, root / "compilers")
-        configure = [
-            *(str(tools / "cmake"), "-G", "Ninja", "-S", "source", "-B", "build"),
-            f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-            *(f"-D{name}={value}" for name, value in sorted({**options, **compilers}.items())),
-            *(f"-DCMAKE_{name}={shlex.join(words)}" for name, words in flags.items()),
-        ]
-        env = bundle.environment(toolchain, root, tools)
-        build_log.unlink(missing_ok=True)
-        log.info("configuring %s %s for %s", source["project"], source["version"], toolchain.target)
-        bundle.run(configure, log=build_log, env=env, cwd=root, what="configuring the build")
-        log.info("compiling %s, the log is %s", ", ".join(recipe["targets"]), build_log)
-        compile_ = [str(tools / "ninja"), "-C", "build", "-j", str(jobs), *recipe["targets"]]
-        bundle.run(compile_, log=build_log, env=env, cwd=root, what="the build")
+        _bring(origin, source, recipe, root)
+        what = f"{source.get('project', source.get('name'))} {source.get('version', '')}".strip()
+        log.info("building %s for %s, the log is %s", what, toolchain.target, build_log)
+        commit = str(source.get("commit", source["sha256"]))[:9]
+        shop = recipes.Workshop(root, toolchain, jobs, build_log, commit)
+        flags = recipes.carry_out(recipe, backend, shop)
         with bundle.complete(destination) as made:
-            for name, built in recipe["collect"].items():
-                _collect(root / "build" / built, made / name)
+            recipes.collect(recipe["collect"], root, made)
+            libraries = backend.get("requires", {}).get("libraries", ())
+            elf.check_bundle(made, target=toolchain.target, required=required, libraries=libraries)
             bundle.write_manifest(
-                made,
-                name=destination.name,
-                toolchain=toolchain,
-                flags={
-                    "c": list(toolchain.c_flags),
-                    "cxx": list(toolchain.cxx_flags),
-                    "link": list(toolchain.link_flags),
-                    # Where the NDK lies is nothing that its release does not say.
-                    "cmake": {name: options[name] for name in sorted(options) if name != TOOLCHAIN_FILE},
-                },
-                source=source,
+                made, name=destination.name, toolchain=toolchain, flags=flags, source=source
             )
 
 
-def _filled(value: str, source: Mapping[str, Any]) -> str:
-    return value.replace("{commit}", source["commit"][:9])
+def _bring(origin: Path, source: Mapping[str, Any], recipe: Mapping[str, Any], root: Path) -> None:
+    """Put the sources into the folder of the build."""
+    whole = root / "archive"
+    if source.get("kind") == "directory":
+        actual = copy_tree(origin, whole)
+        if actual != source["sha256"]:
+            raise IntegrityError(
+                f"the source tree has the hash {actual}, expected {source['sha256']}",
+                where=str(origin),
+                do="If it was changed while it was copied, start again; else correct or remove its sha256 in "
+                "the table of frameworks",
+            )
+    else:
+        unpack(origin, whole)
+        _check_commit(whole, recipe, source)
+    subfolder = recipe.get("subfolder", ".")
+    inner = whole / subfolder
+    if not inner.resolve().is_relative_to(whole.resolve()):
+        raise ConfigError(
+            f"the folder of the sources {subfolder!r} is not within them",
+            where="build.subfolder",
+            do="Name a folder of the archive or tree",
+        )
+    if not inner.is_dir():
+        raise ProvisionError(
+            f"the sources have no folder {subfolder}",
+            where=str(origin),
+            do="Correct `subfolder` of its build, `.` for all of it",
+        )
+    shutil.move(inner.resolve(), root / "source")
 
 
 def _check_commit(folder: Path, recipe: Mapping[str, Any], source: Mapping[str, Any]) -> None:
@@ -100,6 +102,12 @@ def _check_commit(folder: Path, recipe: Mapping[str, Any], source: Mapping[str, 
     name = recipe.get("change_log")
     if not name:
         return
+    if not (folder / name).is_file():
+        raise ProvisionError(
+            f"the archive has no change log {name}",
+            where=f"{source['project']} {source['version']}",
+            do="Correct or remove `change_log` of its build",
+        )
     text = (folder / name).read_text(errors="replace")
     section = text.partition(f"## [{source['version']}]")[2].partition("\n## [")[0]
     words = section.replace("/", " ").replace("@", " ").replace(")", " ").split()
@@ -110,48 +118,3 @@ def _check_commit(folder: Path, recipe: Mapping[str, Any], source: Mapping[str, 
             where=f"{name} of {source['project']} {source['version']}",
             do="Correct the commit in config/frameworks.yaml",
         )
-
-
-def _flags(toolchain: Toolchain, root: Path) -> dict[str, tuple[str, ...]]:
-    """Compiler flags by CMake variable; paths in messages and assertions lose the folder of this build."""
-    mapped = (f"-ffile-prefix-map={root}/source=.", f"-ffile-prefix-map={root}/build=build")
-    return {
-        "C_FLAGS": (*toolchain.c_flags, *mapped),
-        "CXX_FLAGS": (*toolchain.cxx_flags, *mapped),
-        "EXE_LINKER_FLAGS": toolchain.link_flags,
-    }
-
-
-def _wrappers(toolchain: Toolchain, folder: Path) -> dict[str, str]:
-    """Write one program a tool, because CMake wants each to be a single path; return its variables.
-
-    A toolchain with a CMake file of its own (the NDK) needs none.
-    """
-    if TOOLCHAIN_FILE in toolchain.cmake:
-        return {}
-    folder.mkdir()
-    tools = {
-        "C_COMPILER": toolchain.cc,
-        "CXX_COMPILER": toolchain.cxx,
-        "AR": toolchain.ar,
-        "RANLIB": toolchain.ranlib,
-    }
-    variables = {}
-    for name, command in tools.items():
-        path = folder / name.lower()
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        path.chmod(0o755)
-        variables[f"CMAKE_{name}"] = str(path)
-    return variables
-
-
-def _collect(built: Path, target: Path) -> None:
-    if not built.is_file():
-        raise ProvisionError(
-            f"the build made no {built.name}",
-            where="config/frameworks.yaml: build.collect",
-            do="Correct the list of files to collect, or the list of targets",
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(built, target)
-    target.chmod(0o755)

@@ -17,7 +17,7 @@ MAX_MEMBERS = 200_000
 PIECE = 1 << 20
 
 
-def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -> None:
+def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED, strip: bool = True) -> None:
     """Unpack a tar archive without its top folder; `destination` appears complete or not at all.
 
     Files and folders are made, and symbolic links that stay inside; owners, special bits and times are left
@@ -27,6 +27,7 @@ def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -
         archive: .tar, .tar.gz, .tar.bz2 or .tar.xz with one top folder.
         destination: the folder to make; it must not exist or be empty.
         max_bytes: bytes of all files together.
+        strip: whether it has one top folder, which is left out.
 
     Raises:
         IntegrityError: the archive is damaged, too large, or has a member that leaves the folder, is a hard
@@ -40,7 +41,7 @@ def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -
         root.mkdir()
         try:
             with tarfile.open(archive, "r:*") as tar:
-                _extract(tar, root, archive, max_bytes)
+                _extract(tar, root, archive, max_bytes, strip=strip)
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             # Of the system's own errors one is the archive's: a name that is longer than a disk takes.
             if isinstance(error, OSError) and error.errno not in (None, errno.ENAMETOOLONG):
@@ -55,7 +56,7 @@ def unpack(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _extract(tar: tarfile.TarFile, root: Path, archive: Path, max_bytes: int) -> None:
+def _extract(tar: tarfile.TarFile, root: Path, archive: Path, max_bytes: int, *, strip: bool) -> None:
     def refuse(member: tarfile.TarInfo | None, why: str) -> IntegrityError:
         what = f"member {member.name!r} of {archive.name} {why}" if member else f"{archive.name} {why}"
         return IntegrityError(
@@ -75,9 +76,9 @@ def _extract(tar: tarfile.TarFile, root: Path, archive: Path, max_bytes: int) ->
         if not path.parts:
             continue
         top = top or path.parts[0]
-        if path.parts[0] != top:
+        if strip and path.parts[0] != top:
             raise refuse(member, f"lies outside the archive's top folder {top!r}")
-        place = root.joinpath(*path.parts[1:])
+        place = root.joinpath(*path.parts[1 if strip else 0 :])
         if member.isdir():
             if place.exists() and not place.is_dir():
                 raise refuse(member, "comes twice, as a file and as a folder")
