@@ -62,6 +62,7 @@ rule measure_bench:
 rule rebench:
     """Measure every round anew, whatever the raw store has; `check_bench` then uses the new ones."""
     input:
+        benching.checked(STUDY, []),
         [[*block_files_of(device).values(), bench_bundles_of(device)] for device in DEVICES],
     log:
         f"{LOGS}.rebench.log",

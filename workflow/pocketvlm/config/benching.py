@@ -27,18 +27,18 @@ def measured(bench: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in bench.items() if name != "tolerance_percent"}
 
 
-def checked(study: Study, path: str) -> Callable[[object], str]:
+def checked(study: Study, files: str | list[str]) -> Callable[[object], str | list[str]]:
     """Return the input of the rule that is asked for by name: it refuses an experiment that cannot have it.
 
     Args:
         study: the experiment and its catalogues.
-        path: the file that the rule needs.
+        files: what the rule needs.
     """
 
-    def ask(_: object) -> str:
+    def ask(_: object) -> str | list[str]:
         with plain_errors():
             require(study)
-        return path
+        return files
 
     return ask
 

@@ -15,13 +15,8 @@ from pocketvlm.provision.tree import tree_sha256
 
 SDIST, DIRECTORY, PREBUILT, WHEEL = "sdist", "directory", "prebuilt", "wheel"
 _BUILDING = (
-    *(
-        "build/framework.py",
-        "build/recipes.py",
-        "build/requires.py",
-        "build/bundle.py",
-        "build/toolchains.py",
-    ),
+    *("build/framework.py", "build/recipes.py", "build/requires.py"),
+    *("build/bundle.py", "build/toolchains.py"),
     *("provision/archive.py", "provision/elf.py"),
 )
 tree_of = cache(tree_sha256)
