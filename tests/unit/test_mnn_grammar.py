@@ -19,10 +19,9 @@ ECHO = b"[MNNLLM] response: text=<image><patch></image>\nWhat is it?, stream=1, 
 
 
 def pieces(answer: tuple[bytes, ...] = (b" a", b" b", b" c", b" d"), figures: bytes = FIGURES) -> list[Piece]:
-    """Python starts in 0.3 s, the engine loads in 0.6, the image takes 0.5, the prompt 2.0, a token 0.1."""
+    """Python and engine load in 0.9 s, the image takes 0.5, the prompt 2.0, a token 0.1."""
     start: list[Piece] = [
         (200_000, b"The device supports: i8sdot:0, fp16:0, i8mm: 0, sve2: 0, sme2: 0\n"),
-        (300_000, b"phase = load\n"),
         (500_000, b"load_vocab, 226, cost time: 2.891000 ms\n"),
         (900_000, b"phase = text_prefill\n"),
         (1_000_000, b"phase = image_encode\n"),
@@ -56,13 +55,16 @@ def test_a_run_becomes_phases_tokens_and_counters() -> None:
     assert {name: counter.value_ms for name, counter in counters.items()} == {
         "load": 600.0, "image_encode": 480.0, "prompt_eval": 1900.0, "decode": 400.0, "sample": 1.5,
     }  # fmt: skip
-    # The engine's figure leaves out the start of Python, and counts an evaluation after the last token.
-    assert counters["load"].unannounced_ms == pytest.approx(300.0)
-    assert not counters["decode"].covers
+    # Two of them mean something else than what is seen, and say so.
+    assert {name: counter.covers for name, counter in counters.items() if counter.covers} == {
+        "image_encode": ("image_encode",),
+        "prompt_eval": ("text_prefill", "image_prefill"),
+    }
+    assert "vision tower" in counters["load"].reason
     assert "last token" in counters["decode"].reason
 
 
-@pytest.mark.parametrize(("joined", "hidden"), [(3, {"load"}), (4, {"image_encode"}), (10, {"decode"})])
+@pytest.mark.parametrize(("joined", "hidden"), [(2, {"load"}), (3, {"image_encode"}), (9, {"decode"})])
 def test_lines_that_arrive_together_hide_the_phases_beside_them(joined: int, hidden: set[str]) -> None:
     seen = pieces()
     seen[joined : joined + 2] = [(seen[joined + 1][0], seen[joined][1] + seen[joined + 1][1])]
@@ -89,14 +91,14 @@ def test_a_pipe_brings_the_engines_last_line_late() -> None:
 @pytest.mark.parametrize(
     ("seen", "message"),
     [
-        (pieces()[:6], "printed no answer"),
+        (pieces()[:5], "printed no answer"),
         (pieces(figures=b""), "printed no answer"),
         (pieces(()), "empty answer"),
         (pieces(figures=FIGURES.replace(b"MAX_TOKENS_FINISHED", b"INTERNAL_ERROR")), "INTERNAL_ERROR"),
         (pieces(figures=FIGURES.partition(b"status")[0]), "no status"),
         (pieces(figures=FIGURES.replace(b"answer_tokens", b"tokens")), "no answer_tokens"),
         (pieces(figures=FIGURES.replace(b"= 4 tokens", b"= 3 tokens")), "3 tokens, the budget is 4"),
-        ([*pieces()[:3], *pieces()[4:]], "did not announce each phase"),
+        ([*pieces()[:2], *pieces()[3:]], "did not announce each phase"),
     ],
 )
 def test_what_is_no_whole_run_is_refused(seen: list[Piece], message: str) -> None:

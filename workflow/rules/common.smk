@@ -245,7 +245,7 @@ def quantiser_bundle(wildcards):
 def wheel_programs(wildcards):
     """The project's own programs around a framework that is a library."""
     adapter = STUDY.frameworks[wildcards.framework]["adapter"]
-    return sorted(map(str, Path(f"workflow/pocketvlm/frameworks/{adapter}/program").glob("*.py")))
+    return sorted(map(str, Path("workflow/programs", adapter).glob("*.py")))
 
 
 def converter_bundle(wildcards):

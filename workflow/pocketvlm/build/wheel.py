@@ -1,7 +1,7 @@
 """The bundle of a framework that comes as a Python wheel: nothing is compiled and nothing installed.
 
 lib/    the wheel, unpacked
-bin/    the project's own program that calls it, of the adapter's folder `program`
+bin/    the project's own program that calls it, of `workflow/programs/<adapter>`
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What `mnn_vlm.py` prints: lines of its own around the answer that MNN's engine streams.
 
-    phase = load                              the engine begins to load: before that, Python did
-    phase = text_prefill                      it has loaded; the image file is read and decoded
+    phase = text_prefill                      Python and model have loaded; the image file is read and decoded
     phase = image_encode
     phase = text_prefill
     image_tokens = 291 tokens
@@ -28,7 +27,7 @@ from pocketvlm.frameworks.transcript import arrivals, check_count, check_exit, t
 ACCOUNTING: tuple[Accounting, ...] = ()
 
 _PROGRAM = "mnn_vlm.py"
-_PHASE = re.compile(rb"^phase = (load|image_encode|text_prefill|other)\r?$", re.MULTILINE)
+_PHASE = re.compile(rb"^phase = (image_encode|text_prefill|other)\r?$", re.MULTILINE)
 _PROMPT = re.compile(rb"\[MNNLLM\] response: text=.*?, stream=1, max_new_tokens=-?\d{1,9}\r?\n", re.DOTALL)
 _CLOSING = re.compile(rb"\[MNNLLM\] response: \r?\n$")
 _FIGURE = re.compile(rb"^(\w{1,30}) = (\d{1,15}(?:\.\d{1,6})?) (?:ms|tokens)\r?$", re.MULTILINE)
@@ -37,16 +36,16 @@ _ENDS = (b"MAX_TOKENS_FINISHED", b"NORMAL_FINISHED")
 
 # The phases that the program announces before the answer, in order, each with the name of its boundary.
 _ANNOUNCED = (
-    ("load_start", "load"),
     ("load_end", "text_prefill"),
     ("image_encode_start", "image_encode"),
     ("image_encode_end", "text_prefill"),
 )
 _JOINT = "MNN evaluates text and image of the prompt in one call"
 _MORE = "MNN evaluates the last token, too: its time is longer than from the first token to the last"
+_LESS = "MNN's time to load leaves out the vision tower and the start of Python"
 # Counter to the engine's name for it, the phase, what it covers, and why nothing observed means the same.
 _COUNTERS = (
-    ("load", "load", "load", ("load",), ""),
+    ("load", "load", "load", (), _LESS),
     ("image_encode", "vision", "image_encode", ("image_encode",), ""),
     ("prompt_eval", "prefill", "run", ("text_prefill", "image_prefill"), ""),
     ("decode", "decode", "decode", (), _MORE),
@@ -74,19 +73,16 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     sampled = _count(figures, b"answer_tokens", output)
     check_count(_PROGRAM, sampled, max_tokens=max_tokens, exact=exact)
     image, whole = (_count(figures, name, output) for name in (b"image_tokens", b"prompt_tokens"))
-    found, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
-    # Where the engine's own loading begins, no phase does: that of Python is loading, too.
-    boundaries = tuple(boundary for boundary in found if boundary.name != "load_start")
-    moments = {boundary.name: boundary.t_us for boundary in found}
+    boundaries, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
     return Report(
-        boundaries=boundaries,
-        counters=_counters(figures, moments["load_start"] * 1e-3),
+        boundaries=tuple(boundaries),
+        counters=_counters(figures),
         tokens={"decode": sampled, "image_prefill": image, "text_prefill": whole - image},
         decode_steps=sampled - 1,
         answer=data[begin:last].decode("utf-8", errors="replace"),
         answer_bytes=data[begin:last],
         token_times_us=arrivals(stdout, begin, last),
-        first_token_us=moments["first_token"],
+        first_token_us=next(b.t_us for b in boundaries if b.name == "first_token"),
         unobservable=unobservable,
     )
 
@@ -94,7 +90,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
 def _boundaries(
     stdout: Stream, limit: int, answer: tuple[int, int], output: Output
 ) -> tuple[list[Boundary], dict[str, str]]:
-    """Return the boundaries, that of the engine's own loading among them, and why phases cannot be seen.
+    """Return the boundaries, and why phases cannot be seen.
 
     Args:
         stdout: the stream.
@@ -121,21 +117,14 @@ def _boundaries(
     return found, reasons
 
 
-def _counters(figures: Mapping[bytes, bytes], before_load_ms: float) -> tuple[Counter, ...]:
-    """Return the engine's figures of itself.
-
-    Args:
-        figures: text of each by name, as it was printed.
-        before_load_ms: how long Python took to start, which the observed load includes.
-    """
+def _counters(figures: Mapping[bytes, bytes]) -> tuple[Counter, ...]:
     made = []
     for name, printed, phase, covers, why in _COUNTERS:
         value = figures.get(printed.encode())
-        more = before_load_ms if name == "load" else 0.0
         if value is None:
             made.append(Counter(name, phase, None, reason=f"{_PROGRAM} printed no {printed}"))
         else:
-            made.append(Counter(name, phase, float(value), covers, why, more))
+            made.append(Counter(name, phase, float(value), covers, why))
     return tuple(made)
 
 

@@ -3,8 +3,8 @@
 It runs beside the unpacked wheels (`../lib`), in any Python that they were made for and that has NumPy. The
 engine streams the answer on stdout; around it stand lines of this program, each flushed at once:
 
-    phase = load | text_prefill | image_encode | other     a phase begins
-    load = 12.170 ms                                       what the engine says of itself, at the end
+    phase = text_prefill | image_encode | other     a phase begins; loading does with the program
+    load = 12.170 ms                                what the engine says of itself, at the end
 
 The engine encodes the image and evaluates the prompt in one call. To see where one ends, the image is encoded
 by asking for the prompt's tokens; then a prompt is answered that has the image's tokens in it.
@@ -85,7 +85,6 @@ def main() -> None:
         marks = [int(about[name]) for name in ("vision_start", "vision_end", "image_pad")]
     except (OSError, ValueError, KeyError) as error:
         fail(f"{config} is no description of a model that sees: {error!r}")
-    say("phase = load")
     llm = MNN.llm.create(str(config))
     llm.set_config(
         {
