@@ -175,6 +175,40 @@ def test_an_app_is_installed_where_another_is_there_and_must_be_the_one_meant(
         install(phone, other, put(phone, folder, b"no archive"))
 
 
+class Recording:
+    """The probe, which has ended with this status, or runs."""
+
+    pid = 0
+
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+
+    def poll(self) -> int | None:
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "status", "begins", "what"),
+    [
+        (0.3, None, True, r"the run did not end before its deadline of 0\.3 s at the step wait id='never'"),
+        (30, 0, True, "the recording ended before the script at the step wait id='never'"),
+        (30, 3, False, "the recording does not begin"),
+    ],
+)
+def test_a_recording_that_ends_too_early_or_late(
+    phone: AdbDevice, folder: Path, deadline_s: float, status: int | None, begins: bool, what: str
+) -> None:
+    installed(phone, folder)
+    made = Drive(phone, app_of(PREPARE), "", f"{phone.remote_dir}/runs/r", "cell", deadline_s)
+    made.prepare()
+    if begins:
+        run(phone, ["touch", made.ready], 20)
+    with pytest.raises(WorkloadError, match=what):
+        made.record(Recording(status))  # type: ignore[arg-type]
+    made.finish()
+    assert phone.shell(["ls", made.ready], 20).status != 0
+
+
 def test_what_a_killed_workflow_left_is_stopped_and_removed(phone: AdbDevice, folder: Path) -> None:
     installed(phone, folder)
     app = replace(app_of([*PREPARE, {"push_image": {}}]), image="{root}/sdcard/Pictures/pocketvlm-1.png")
