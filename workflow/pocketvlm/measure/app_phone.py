@@ -31,7 +31,7 @@ _DUMP = (
 _CLOCKS = (
     "read a b </proc/uptime; date '+%m-%d %H:%M:%S.%N'; read c d </proc/uptime; echo \"pocketvlm $a $c\" >&2"
 )
-# Several Androids' words: WindowManagerService.java, PhoneWindowManager.java and KeyguardServiceDelegate.java.
+# Several Androids' words: WindowManagerService, PhoneWindowManager and KeyguardServiceDelegate (.java).
 _LOCKED = re.compile(
     r"(?:mDreamingLockscreen|mShowingLockscreen|isKeyguardShowing)=true|KeyguardServiceDelegate\s+showing=true"
 )
