@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -194,3 +195,20 @@ def test_a_second_workflow_in_the_same_folder_is_refused(rerun: Project) -> None
     assert str(first.pid) in second.stdout
     out, _ = first.communicate(timeout=600)
     assert first.returncode == 0, out[-3000:]
+
+
+def test_another_version_of_a_framework_lists_its_own_stages_and_what_follows(rerun: Project) -> None:
+    path = rerun.path / "config/experiments/micro.yaml"
+    head, last = path.read_text().rsplit('"0.3.16"', 1)
+    path.write_text(f'{head}"0.3.36"{last}')
+    done = rerun.snakemake("all", "-n")
+    assert done.returncode == 0, done.stdout[-3000:]
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
+    own = {name: jobs.pop(name, None) for name in ("fetch_source", "build_framework", "measure_block")}
+    assert own == {"fetch_source": "1", "build_framework": "1", "measure_block": "1"}
+    assert "results/sources/llama.cpp-0.3.36.tar.gz" in done.stdout
+    before = {
+        *("build_probe", "build_peaks", "identify_device", "measure_peaks"),
+        *("synthesise_weights", "quantise_model", "audit_published"),
+    }
+    assert jobs and not before & set(jobs), "neither weights nor the probe nor the device change"

@@ -13,7 +13,7 @@ FROM_SOURCES = code_hash(
     "build/framework.py", "build/recipes.py", *BUILDING, "provision/archive.py", "provision/elf.py"
 )
 FROM_TREES = code_hash("provision/tree.py")
-FROM_BINARIES = code_hash("provision/prebuilt.py")
+FROM_BINARIES = code_hash("provision/prebuilt.py", "provision/zipped.py")
 
 
 def building_code(wildcards):

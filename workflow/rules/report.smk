@@ -14,7 +14,10 @@ rule graph_rules:
     log:
         f"{LOGS}.graph_rules.log",
     params:
-        chosen=f"archive={RECEIVED.path}" if RECEIVED else f"experiment={STUDY.name}",
+        chosen=[
+            f"archive={RECEIVED.path}" if RECEIVED else f"experiment={STUDY.name}",
+            *([f"frameworks={config['frameworks']}"] if "frameworks" in config else []),
+        ],
     script:
         "../scripts/graph_rules.py"
 

@@ -10,7 +10,7 @@ from pocketvlm.stage import stage
 with stage(snakemake) as log:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rulegraph", "dot", "all"]
     asked = subprocess.run(
-        [*command, "--config", snakemake.params.chosen],
+        [*command, "--config", *snakemake.params.chosen],
         check=False,
         capture_output=True,
         text=True,

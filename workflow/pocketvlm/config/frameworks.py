@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pocketvlm.build.recipes import check_word
 from pocketvlm.config import apps
 from pocketvlm.config.schema import load_yaml
 from pocketvlm.errors import ConfigError
@@ -135,7 +136,7 @@ def _check(name: str, entry: Mapping[str, Any], where: str) -> None:
 
 # What each tool's recipe must say.
 _NEEDED = {
-    "cmake": ("subfolder", "targets", "collect", "options", "processors"),
+    "cmake": ("targets", "collect"),
     "command": ("steps", "collect"),
 }
 
@@ -158,6 +159,9 @@ def _check_source(source: Mapping[str, Any], build: Mapping[str, Any], place: st
             where=f"{place}.build",
             do="Add it there, or to the framework's own build",
         )
+    for number, step in enumerate(build.get("steps", ())):
+        for word in step:
+            check_word(word, f"{place}.build.steps.{number}")
 
 
 def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:

@@ -246,7 +246,9 @@ def overlays(config: Mapping[str, Any]) -> list[Path]:
     """
     named = [name.strip() for name in str(config.get("frameworks", "")).split(",")]
     more = config["catalogues"].get("frameworks_overlay", [])
-    return [Path(name) for name in (*([more] if isinstance(more, str) else more), *named) if name]
+    return [
+        Path(name).expanduser() for name in (*([more] if isinstance(more, str) else more), *named) if name
+    ]
 
 
 @dataclass(frozen=True)
