@@ -83,10 +83,12 @@ def test_the_apps_numbers_become_counters_and_counts():
     report = understood(
         LOAD, THINK, DECODE,
         time_load=Found(1900.0), time_total=Found(None, reason="the app shows no time.total"),
-        time_prompt_eval=Found(2900.0), tokens_decode=Found(24.0), answer=Found(None, text="A cup."),
+        time_prompt_eval=Found(2900.0), rate_decode=Found(8.0), tokens_decode=Found(24.0),
+        answer=Found(None, text="A cup."),
     )  # fmt: skip
     counters = {counter.name: counter for counter in report.counters}
-    assert set(counters) == {"load", "total", "prompt_eval"}
+    assert set(counters) == {"load", "total", "prompt_eval", "decode_step"}
+    assert (counters["decode_step"].value_ms, counters["decode_step"].covers) == (125.0, ())
     assert (counters["load"].value_ms, counters["load"].covers) == (1900.0, ("load",))
     assert counters["load"].unannounced_ms == 30.0, "a tap of 10 ms, and the clock"
     assert counters["prompt_eval"].covers == PROMPT

@@ -84,7 +84,10 @@ def refused(phone: AdbDevice, steps: list[dict[str, Any]], start: bool = True) -
 
 
 def test_the_whole_way_of_a_question(phone: AdbDevice, folder: Path) -> None:
-    installed(phone, folder)
+    # Quicker than the recorded app, whose times nothing here depends on.
+    installed(
+        phone, folder, "loading after 400 ready\nprefill after 200 decoding\ndecoding after 600 answered\n"
+    )
     steps = [
         {"push_image": {}},
         {"tap": {"id": "load"}},
@@ -99,12 +102,12 @@ def test_the_whole_way_of_a_question(phone: AdbDevice, folder: Path) -> None:
         # While an answer streams, a screen is never idle: uiautomator gives up, and that is no error yet.
         {"wait": {"contains": "decode:"}},
         {"read": {"id": "stats"}, "as": "stats"},
-        {"read": {"log": r"answered with (\d+)"}, "as": "line"},
+        {"read": {"log": "^PocketChat: first"}, "as": "line"},
     ]
     done = drive(phone, steps)
     reads = {event["name"]: event["text"] for event in done.recorder.events if event["event"] == "read"}
     assert reads["stats"].startswith("prefill: 402.6 tok/s")
-    assert reads["line"] == "PocketChat: answered with 24 tokens"
+    assert reads["line"] == "PocketChat: first token"
     assert (folder / f"data/activity/typed/{recorded.PACKAGE}").read_text() == f"100%sure? {recorded.PROMPT}"
     places = [event["step"] for event in done.recorder.events if event["event"] == "step"]
     assert places == [f"prepare.{number}" for number in range(len(steps) + 2)]
@@ -173,6 +176,40 @@ def test_an_app_is_installed_where_another_is_there_and_must_be_the_one_meant(
         install(phone, other, there)
     with pytest.raises(DeviceError, match=r"cannot be installed.*NOT_APK"):
         install(phone, other, put(phone, folder, b"no archive"))
+
+
+class Recording:
+    """The probe, which has ended with this status, or runs."""
+
+    pid = 0
+
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+
+    def poll(self) -> int | None:
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "status", "begins", "what"),
+    [
+        (0.3, None, True, r"the run did not end before its deadline of 0\.3 s at the step wait id='never'"),
+        (30, 0, True, "the recording ended before the script at the step wait id='never'"),
+        (30, 3, False, "the recording does not begin"),
+    ],
+)
+def test_a_recording_that_ends_too_early_or_late(
+    phone: AdbDevice, folder: Path, deadline_s: float, status: int | None, begins: bool, what: str
+) -> None:
+    installed(phone, folder)
+    made = Drive(phone, app_of(PREPARE), "", f"{phone.remote_dir}/runs/r", "cell", deadline_s)
+    made.prepare()
+    if begins:
+        run(phone, ["touch", made.ready], 20)
+    with pytest.raises(WorkloadError, match=what):
+        made.record(Recording(status))  # type: ignore[arg-type]
+    made.finish()
+    assert phone.shell(["ls", made.ready], 20).status != 0
 
 
 def test_what_a_killed_workflow_left_is_stopped_and_removed(phone: AdbDevice, folder: Path) -> None:

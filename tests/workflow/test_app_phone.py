@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
     apk = recorded.archive()
     write_app(project, recorded.table(apk), apk)
     write_experiment(project, "app")
-    status, out = start(project, "all")
+    status, out = start(project, "all", "pack")
     assert status == 0, out[-6000:]
     return project
 
@@ -135,6 +136,13 @@ def test_the_script_was_followed_and_nothing_of_it_is_left(measured: Project) ->
     assert inputs["app"]["variables"]["prompt"] == recorded.PROMPT
     assert "statistics" not in inputs["app"]
     assert "app.jsonl" in meta["files"]  # type: ignore[operator]
+
+
+def test_the_experiment_can_be_sent_without_the_app(measured: Project) -> None:
+    with tarfile.open(measured.path / "results/app/app.pocketvlm.tar.gz") as archive:
+        names = archive.getnames()
+    assert any(name.endswith("/app.jsonl") for name in names)
+    assert not any(name.endswith(".apk") for name in names)
 
 
 def test_mending_a_pattern_measures_nothing_and_finds_the_number(measured: Project) -> None:

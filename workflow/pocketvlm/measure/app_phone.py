@@ -31,7 +31,10 @@ _DUMP = (
 _CLOCKS = (
     "read a b </proc/uptime; date '+%m-%d %H:%M:%S.%N'; read c d </proc/uptime; echo \"pocketvlm $a $c\" >&2"
 )
-_LOCKED = re.compile(r"(?:mDreamingLockscreen|mShowingLockscreen|isKeyguardShowing)=true")
+# Several Androids' words: WindowManagerService, PhoneWindowManager and KeyguardServiceDelegate (.java).
+_LOCKED = re.compile(
+    r"(?:mDreamingLockscreen|mShowingLockscreen|isKeyguardShowing)=true|KeyguardServiceDelegate\s+showing=true"
+)
 _CRASHED = re.compile(r" [EF] |FATAL")
 
 

@@ -20,7 +20,7 @@ PHASE_COLOURS = {
     "image_prefill": "#d55e00",
     "decode": "#0072b2",
     "other": "#c9cdd3",
-    "interaction": "#f1f2f4",
+    "interaction": "#ffffff",
 }
 
 PHASE_LABELS = {

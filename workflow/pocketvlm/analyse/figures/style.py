@@ -198,7 +198,7 @@ def phase_handles(phases: Sequence[str], *, values: Sequence[str] = ()) -> list[
     return [
         Patch(
             facecolor=palette.PHASE_COLOURS[phase],
-            edgecolor=palette.INK if phase == "other" else "none",
+            edgecolor=palette.INK if phase in ("other", "interaction") else "none",
             linewidth=0.4,
             label=f"{palette.PHASE_LABELS[phase]}{f' {ending}' if ending else ''}",
         )

@@ -44,6 +44,15 @@ DEFINITIONS = (
         "observed",
     ),
     Definition("reported", "the framework’s own counter, as printed", "ms", "framework"),
+    Definition("reported_rate", "the rate that an app shows, as shown", "1/s", "framework"),
+    Definition(
+        "interaction_time",
+        "time in which an app is looked at, tapped and typed into: in no total",
+        "ms",
+        "derived",
+    ),
+    Definition("interaction_steps", "steps of an app’s script that were done in the recording", "1", "host"),
+    Definition("screen_looks", "how often an app’s screen was dumped in the recording", "1", "host"),
     Definition("agreement", "100 · (observed − reported) ÷ reported", "%", "derived"),
     Definition(
         "unannounced", "the most that work which the counter leaves out can make of it", "ms", "observed"

@@ -6,6 +6,8 @@ wait with others, or whose ends were seen too late for its length, is NA with th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from pocketvlm.apps.record import Record, Wait
@@ -46,9 +48,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     made = tokens["decode"]
     return Report(
         boundaries=_boundaries(record, output.wall_us),
-        counters=tuple(
-            _counter(record, name, found) for name in TIMES if (found := record.found.get(f"time.{name}"))
-        ),
+        counters=tuple(_counters(record)),
         tokens=tokens,
         decode_steps=None if made is None else max(0, made - 1),
         answer=answer,
@@ -102,6 +102,19 @@ def _unobservable(record: Record) -> dict[str, str]:
 def _count(record: Record, phase: str) -> int | None:
     found = record.found.get(f"tokens.{phase}")
     return None if found is None or found.value is None else round(found.value)
+
+
+def _counters(record: Record) -> Iterator[Counter]:
+    for name in TIMES:
+        if found := record.found.get(f"time.{name}"):
+            yield _counter(record, name, found)
+    if rate := record.found.get("rate.decode"):
+        # As other frameworks that print a rate have it: the mean time of a step.
+        step = 1e3 / rate.value if rate.value else None
+        why = rate.reason or (
+            "the app shows a rate of 0" if step is None else "nothing observed is the mean of the steps"
+        )
+        yield Counter("decode_step", "decode", step, (), why)
 
 
 def _counter(record: Record, name: str, found: Found) -> Counter:
