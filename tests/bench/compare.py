@@ -24,6 +24,9 @@ from tests.compared_study import compared_study, words
 from tests.experiments import cell_text, experiment_text
 from tests.project import Project, checkout
 
+ROUNDS = 2_000_000
+"""Of the stand-in in live trials: a unit of work, a token's, of some milliseconds."""
+
 TOKENS = 160
 """Length of the answers whose noise is recorded."""
 
@@ -83,7 +86,11 @@ def live(arguments: argparse.Namespace) -> dict[str, Any]:
     trials = []
     for number in range(arguments.trials):
         with tempfile.TemporaryDirectory(prefix="pocketvlm-") as name:
-            builds: dict[str, dict[str, str | int]] = {"base": {}, "same": {}, "slow": {"WORK": work}}
+            builds: dict[str, dict[str, str | int]] = {
+                "base": {"ROUNDS": ROUNDS},
+                "same": {"ROUNDS": ROUNDS},
+                "slow": {"ROUNDS": ROUNDS, "WORK": work},
+            }
             project = compared_study(Path(name), builds, repeats=arguments.repeats)
             trials.append({"trial": number + 1, **{b: trial(project, b) for b in ("same", "slow")}})
             print(json.dumps(trials[-1]), flush=True)
