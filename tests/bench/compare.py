@@ -27,9 +27,6 @@ from tests.project import Project, checkout
 ROUNDS = 2_000_000
 """Of the stand-in in live trials: a unit of work, a token's, of some milliseconds."""
 
-TOKENS = 160
-"""Length of the answers whose noise is recorded."""
-
 
 def record(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure two cells that differ in their workload's name alone, in turns, and keep every run in order."""
@@ -38,9 +35,6 @@ def record(arguments: argparse.Namespace) -> dict[str, Any]:
         cells = [cell_text(workload=workload) for workload in ("coffee", "other")]
         text = experiment_text("noise", *cells, repeats=arguments.repeats, warmups=2)
         (project.path / "config/experiments/noise.yaml").write_text(text)
-        for workload in ("coffee", "other"):
-            # Longer answers: of a run that is mostly decoding fewer pairs tell as much.
-            project.edit(f"config/workloads/{workload}.yaml", "max_tokens: 40", f"max_tokens: {TOKENS}")
         began = time.monotonic()
         done = project.snakemake("results/noise/tables/cells.csv", experiment="noise")
         took = time.monotonic() - began
