@@ -24,8 +24,8 @@ from tests.compared_study import compared_study, words
 from tests.experiments import cell_text, experiment_text
 from tests.project import Project, checkout
 
-TOKENS = 160
-"""Length of the answers whose noise is recorded."""
+ROUNDS = 2_000_000
+"""Of the stand-in in live trials: a unit of work, a token's, of some milliseconds."""
 
 
 def record(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -35,9 +35,6 @@ def record(arguments: argparse.Namespace) -> dict[str, Any]:
         cells = [cell_text(workload=workload) for workload in ("coffee", "other")]
         text = experiment_text("noise", *cells, repeats=arguments.repeats, warmups=2)
         (project.path / "config/experiments/noise.yaml").write_text(text)
-        for workload in ("coffee", "other"):
-            # Longer answers: of a run that is mostly decoding fewer pairs tell as much.
-            project.edit(f"config/workloads/{workload}.yaml", "max_tokens: 40", f"max_tokens: {TOKENS}")
         began = time.monotonic()
         done = project.snakemake("results/noise/tables/cells.csv", experiment="noise")
         took = time.monotonic() - began
@@ -83,7 +80,11 @@ def live(arguments: argparse.Namespace) -> dict[str, Any]:
     trials = []
     for number in range(arguments.trials):
         with tempfile.TemporaryDirectory(prefix="pocketvlm-") as name:
-            builds: dict[str, dict[str, str | int]] = {"base": {}, "same": {}, "slow": {"WORK": work}}
+            builds: dict[str, dict[str, str | int]] = {
+                "base": {"ROUNDS": ROUNDS},
+                "same": {"ROUNDS": ROUNDS},
+                "slow": {"ROUNDS": ROUNDS, "WORK": work},
+            }
             project = compared_study(Path(name), builds, repeats=arguments.repeats)
             trials.append({"trial": number + 1, **{b: trial(project, b) for b in ("same", "slow")}})
             print(json.dumps(trials[-1]), flush=True)
