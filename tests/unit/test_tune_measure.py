@@ -18,9 +18,11 @@ import yaml
 from pocketvlm.analyse.figures.tune import draw_tune
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.front import front
+from pocketvlm.analyse.tune.overlay import overlay
+from pocketvlm.analyse.tune.plan import plan_of, resolve
 from pocketvlm.analyse.tune.runs import read_tune_run
 from pocketvlm.analyse.tune.search import Choice, Seen
-from pocketvlm.analyse.tune.tables import overlay, tabulate
+from pocketvlm.analyse.tune.tables import tabulate
 from pocketvlm.config.schema import validate
 from pocketvlm.config.space import DEFAULTS, Space
 from pocketvlm.config.study import Cell
@@ -29,7 +31,7 @@ from pocketvlm.errors import DeviceError, IntegrityError, WorkloadError
 from pocketvlm.measure import tune
 from pocketvlm.measure.jobs import CellFiles, Job
 from pocketvlm.measure.store import RawStore, StoredRun
-from pocketvlm.measure.tune import measure_tune, plan_of, resolve
+from pocketvlm.measure.tune import measure_tune
 from pocketvlm.provenance import write_json
 from tests.unit.handmade import BUDGET, CELL, IDENTITY, output, stderr_0_3_16, stdout_0_3_16, write_run
 from tests.unit.tuning_cases import PHONE, UNSEEN, space_of
