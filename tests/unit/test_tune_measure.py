@@ -18,9 +18,12 @@ import yaml
 from pocketvlm.analyse.figures.tune import draw_tune
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.front import front
+from pocketvlm.analyse.tune.overlay import overlay
+from pocketvlm.analyse.tune.plan import plan_of, resolve
 from pocketvlm.analyse.tune.runs import read_tune_run
-from pocketvlm.analyse.tune.search import Seen
+from pocketvlm.analyse.tune.search import Choice, Seen
 from pocketvlm.analyse.tune.tables import tabulate
+from pocketvlm.config.schema import validate
 from pocketvlm.config.space import DEFAULTS, Space
 from pocketvlm.config.study import Cell
 from pocketvlm.config.tuning import Tuning
@@ -28,10 +31,10 @@ from pocketvlm.errors import DeviceError, IntegrityError, WorkloadError
 from pocketvlm.measure import tune
 from pocketvlm.measure.jobs import CellFiles, Job
 from pocketvlm.measure.store import RawStore, StoredRun
-from pocketvlm.measure.tune import measure_tune, plan_of, resolve
+from pocketvlm.measure.tune import measure_tune
 from pocketvlm.provenance import write_json
 from tests.unit.handmade import BUDGET, CELL, IDENTITY, output, stderr_0_3_16, stdout_0_3_16, write_run
-from tests.unit.tuning_cases import PHONE, UNSEEN
+from tests.unit.tuning_cases import PHONE, UNSEEN, space_of
 
 WORKLOAD = {"id": "w", "max_tokens": BUDGET, "ignore_eos": True}
 AXES = {"threads": [1, 8], "batch": [128, 256, 512]}
@@ -301,6 +304,20 @@ def test_an_output_that_means_nothing_is_withheld(tmp_path: Path) -> None:
     write_run(folder, output([(1000, b"nonsense")], []), role="tune", noted={"tune": place, **AT})
     run = read_tune_run(folder, None, "llamacpp", IDENTITY, {}, "run")
     assert run.cost.value is None and run.cost.reason and run.limited("cpu_celsius").reason
+
+
+def test_an_overlay_takes_an_affinity_away_that_was_varied() -> None:
+    axes = {"threads": [1, 4], "affinity": ["any", "4-7"]}
+    planned = plan_of(replace(TUNING, wanted={**TUNING.wanted, "axes": axes}), space_of(axes))
+    free, kept, nothing = (
+        overlay(planned, Choice(name, "so"), CELL, "x")
+        for name in ("threads=4 affinity=any", "threads=4 affinity=4-7", None)
+    )
+    assert free["settings"] == {"threads": 4, "affinity": None}
+    assert kept["settings"] == {"threads": 4, "affinity": "4-7"}
+    assert nothing["settings"] is None and nothing["quantisation"] is None
+    for each in (free, kept, nothing):
+        validate(each, "tuned", where="chosen.yaml")
 
 
 def test_the_front_is_what_nothing_beats() -> None:

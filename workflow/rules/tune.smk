@@ -11,7 +11,7 @@ with stage.plain_errors():
     TUNING = tuning.wanted(STUDY)
 
 # The library code that decides what runs next.
-SEARCHING = ["analyse/tune", "config/space.py", "config/tuning.py", "measure/tune.py"]
+SEARCHING = ["analyse/tune", "config/space.py", "config/tuning.py"]
 
 
 rule tune:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from pocketvlm.analyse.tune.plan import resolve
 from pocketvlm.config.tuning import of_plain
 from pocketvlm.devices.topology import read_topology
 from pocketvlm.measure.block import hold
-from pocketvlm.measure.tune import resolve
 from pocketvlm.provenance import read_json, write_json
 from pocketvlm.stage import stage
 

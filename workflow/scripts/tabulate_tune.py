@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from pocketvlm.analyse.tune.plan import plan_of
 from pocketvlm.analyse.tune.tables import tabulate
 from pocketvlm.config.space import Space
 from pocketvlm.config.tuning import of_plain
-from pocketvlm.measure.tune import plan_of
 from pocketvlm.provenance import read_json
 from pocketvlm.stage import stage
 

@@ -17,12 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.analyse.tune.plan import Plan, plan
+from pocketvlm.analyse.tune.plan import Plan, plan_of
 from pocketvlm.analyse.tune.runs import read_tune_run
 from pocketvlm.analyse.tune.search import Failure, Seen, State, choose, progress
 from pocketvlm.config.space import DEFAULTS, Space
 from pocketvlm.config.tuning import Tuning
-from pocketvlm.devices.topology import Topology
 from pocketvlm.errors import DeviceError, WorkloadError
 from pocketvlm.frameworks.settings import AFFINITY
 from pocketvlm.measure.block import Protocol, check_identity, hold, runner_for
@@ -38,37 +37,6 @@ from pocketvlm.weights.formats import checked
 log = logging.getLogger(__name__)
 
 ROLE, WARMUP = "tune", "warmup"
-
-
-def resolve(tuning: Tuning, topology: Topology) -> dict[str, Any]:
-    """Return the content of `tune/space.json`: what may be tried on a device, and in which rungs."""
-    space = tuning.space(topology)
-    planned = plan_of(tuning, space)
-    log.info(
-        "%d candidates may be tried, %d begin; %d rungs, at most %d runs",
-        len(space.candidates),
-        len(planned.start),
-        len(planned.rungs),
-        sum(rung.cost(_warmups(planned)) for rung in planned.rungs),
-    )
-    return {
-        "format": 1,
-        "device": tuning.cell.device,
-        "topology": topology.plain(),
-        **space.plain(),
-        "start": list(planned.start),
-        "rungs": [rung.__dict__ for rung in planned.rungs],
-    }
-
-
-def plan_of(tuning: Tuning, space: Space) -> Plan:
-    """Return the plan of a search; raises as `analyse.tune.plan.plan`."""
-    return plan(space, tuning.wanted, warmups=tuning.warmups, seed=tuning.seed, where=tuning.where)
-
-
-def _warmups(planned: Plan) -> int:
-    listed = (planned.defaults, *planned.candidates.values())
-    return planned.warmups * len({each.quantisation for each in listed})
 
 
 @dataclass

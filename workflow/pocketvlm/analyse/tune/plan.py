@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,11 @@ from typing import Any
 
 from pocketvlm.analyse.tune.pairs import least_pairs
 from pocketvlm.config.space import Candidate, Space
+from pocketvlm.config.tuning import Tuning
+from pocketvlm.devices.topology import Topology
 from pocketvlm.errors import ConfigError
+
+log = logging.getLogger("pocketvlm")
 
 FINALISTS = 2
 FINAL_MOST = 20
@@ -110,6 +115,33 @@ def plan(space: Space, wanted: Mapping[str, Any], *, warmups: int, seed: int, wh
         confidence=wanted["confidence"],
         seed=seed,
     )
+
+
+def plan_of(tuning: Tuning, space: Space) -> Plan:
+    """Return the plan of a search; raises as `plan`."""
+    return plan(space, tuning.wanted, warmups=tuning.warmups, seed=tuning.seed, where=tuning.where)
+
+
+def resolve(tuning: Tuning, topology: Topology) -> dict[str, Any]:
+    """Return the content of `tune/space.json`: what may be tried on a device, and in which rungs."""
+    space = tuning.space(topology)
+    planned = plan_of(tuning, space)
+    warmups = planned.warmups * len({each.quantisation for each in (space.defaults, *space.candidates)})
+    log.info(
+        "%d candidates may be tried, %d begin; %d rungs, at most %d runs",
+        len(space.candidates),
+        len(planned.start),
+        len(planned.rungs),
+        sum(rung.cost(warmups) for rung in planned.rungs),
+    )
+    return {
+        "format": 1,
+        "device": tuning.cell.device,
+        "topology": topology.plain(),
+        **space.plain(),
+        "start": list(planned.start),
+        "rungs": [rung.__dict__ for rung in planned.rungs],
+    }
 
 
 def schedule(

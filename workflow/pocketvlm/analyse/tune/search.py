@@ -8,24 +8,16 @@ them. The last rung decides by its own runs alone: what brought the finalists th
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.pairs import Ratio, ratio, together
 from pocketvlm.analyse.tune.plan import Plan
+from pocketvlm.analyse.tune.propose import proposals
 from pocketvlm.errors import WorkloadError
-
-_LEAST_KNOWN = 3
-"""Fewer measured candidates say nothing about others."""
-
-_SHRINKING = 0.1
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,11 @@ def progress(plan: Plan, seen: Iterable[Seen], failed: Mapping[str, Failure]) ->
         proposed: list[str] = []
         if number + 1 < len(plan.rungs):
             keep = plan.rungs[number + 1].candidates
-            untried, ahead = _proposals(plan, judged, ratios, tried, out)
+            known = {name: one.value for past in judged for name, one in past.ratios.items()}
+            known |= {name: one.value for name, one in ratios.items()}
+            bad = [name for name, one in out.items() if one.how != "slower"]
+            best = max((one.value for one in ratios.values()), default=None)
+            untried, ahead = proposals(plan.candidates, known, bad, tried, best)
             # The first of them where it should beat all; others only fill places that nobody takes.
             going = ranked[: keep - 1] if ahead else ranked[:keep]
             proposed = untried[: keep - len(going)]
@@ -290,46 +286,3 @@ def _ratios(
             continue
         found[name] = ratio(*zip(*pairs, strict=True), confidence=confidence)
     return found, withheld
-
-
-def _proposals(
-    plan: Plan,
-    judged: Sequence[Judged],
-    ratios: Mapping[str, Ratio],
-    tried: set[str],
-    out: Mapping[str, Out],
-) -> tuple[list[str], bool]:
-    """Return the untried candidates, the fastest by a sum of effects first, and whether it beats all so far.
-
-    The logarithm of the ratio is taken as a sum of one effect for each value of each axis, estimated by
-    least squares with a little shrinking from all that were measured; the defaults are no part of it. What
-    failed or exceeded a limit counts as half as fast as the slowest: what it has in common with others is to
-    be avoided.
-    """
-    known = {name: math.log(one.value) for past in judged for name, one in past.ratios.items()}
-    known |= {name: math.log(one.value) for name, one in ratios.items()}
-    bad = min(known.values(), default=0.0) - math.log(2)
-    known |= {name: bad for name, one in out.items() if one.how != "slower"}
-    untried = [name for name in plan.candidates if name not in tried]
-    if len(known) < _LEAST_KNOWN or not untried:
-        return untried, False
-    features = sorted({part for name in plan.candidates for part in _features(plan, name)})
-    place = {part: column for column, part in enumerate(features)}
-
-    def rows(names: Sequence[str]) -> NDArray[np.float64]:
-        table = np.zeros((len(names), len(features)))
-        for row, name in enumerate(names):
-            table[row, [place[part] for part in _features(plan, name)]] = 1.0
-        return table
-
-    table, logs = rows(list(known)), np.array(list(known.values()))
-    middle = float(logs.mean())
-    shrunk = table.T @ table + _SHRINKING * np.eye(len(features))
-    predicted = rows(untried) @ np.linalg.solve(shrunk, table.T @ (logs - middle)) + middle
-    order = np.argsort(-predicted, kind="stable")
-    best = max((math.log(one.value) for one in ratios.values()), default=math.inf)
-    return [untried[index] for index in order], bool(predicted[order[0]] > best)
-
-
-def _features(plan: Plan, name: str) -> list[str]:
-    return [f"{axis}={value}" for axis, value in plan.candidates[name].axes.items()]

@@ -14,13 +14,13 @@ import yaml
 from pocketvlm.analyse.raw import read_object, run_folder
 from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.front import front
+from pocketvlm.analyse.tune.overlay import overlay
 from pocketvlm.analyse.tune.pairs import Ratio, ratio
 from pocketvlm.analyse.tune.plan import Plan
 from pocketvlm.analyse.tune.runs import read_tune_run
 from pocketvlm.analyse.tune.search import Choice, Failure, Judged, Seen, State, choose, progress
 from pocketvlm.config.space import DEFAULTS
 from pocketvlm.errors import IntegrityError
-from pocketvlm.frameworks.settings import AFFINITY
 from pocketvlm.provenance import atomic_file
 
 log = logging.getLogger("pocketvlm")
@@ -242,32 +242,6 @@ def run_rows(seen: Sequence[Seen], common: Row) -> list[Row]:
             }
         )
     return rows
-
-
-def overlay(planned: Plan, choice: Choice, cell: Mapping[str, Any], experiment: str) -> Row:
-    """Return the content of `chosen.yaml`: what was chosen, for which cells, and why.
-
-    Args:
-        planned: the search.
-        choice: what it chose.
-        cell: the entry of `cells.json` that was tuned.
-        experiment: its experiment.
-    """
-    chosen = planned.of(choice.name) if choice.name is not None else None
-    varied = {axis for each in planned.candidates.values() for axis in each.axes}
-    settings = dict(chosen.settings) if chosen else None
-    if settings is not None and AFFINITY in varied and AFFINITY not in settings:
-        settings[AFFINITY] = None
-    return {
-        "format": 1,
-        "experiment": experiment,
-        "for": {name: cell[name] for name in ("device", "framework", "version", "backend", "model")},
-        "workload": cell["workload"],
-        "chosen": choice.name,
-        "reason": choice.reason,
-        "quantisation": chosen.quantisation if chosen else None,
-        "settings": settings,
-    }
 
 
 def tabulate(
