@@ -66,7 +66,9 @@ def tabulate(
             parts = []
             for one in entry["runs"]:
                 folder = run_folder(Path(raw_root), one["run"])
-                read = read_soak_run(folder, one["meta_sha256"], cell["adapter"], identity, gates)
+                read = read_soak_run(
+                    folder, one["meta_sha256"], cell["adapter"], identity, gates, cell["backend"]
+                )
                 found.append(read.run)
                 parts.append(series_of(read, found[0].start_us))
             tables.add(experiment, cell, entry["soak"], found, parts, len(entry["cut_short"]))
