@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import struct
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pocketvlm.provenance import read_json, sha256_file
 from pocketvlm.provision import elf, sources
 from pocketvlm.provision.prebuilt import take_prebuilt
 from pocketvlm.provision.tree import copy_tree, tree_sha256
+from pocketvlm.provision.zipped import unpack_zip
 from tests import framework_tree
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +216,52 @@ def test_archives_that_cannot_be_used(tmp_path: Path, name: str, content: bytes,
     assert not (tmp_path / "taken/x").exists() and not (tmp_path.parent / "evil").exists()
 
 
+def zipped(path: Path, *members: tuple[str, bytes, int]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(info, content)
+    return path
+
+
+def test_a_zip_archive_becomes_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
+    files = {name: (bundle / name) for name in read_json(bundle / "manifest.json")["files"]}
+    members = ((f"top/{name}", path.read_bytes(), path.stat().st_mode) for name, path in files.items())
+    made = prebuilt(tmp_path, zipped(tmp_path / "b.zip", *members))
+    assert read_json(made / "manifest.json")["files"] == read_json(bundle / "manifest.json")["files"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../evil", b"x", 0o644)], "that leaves the folder"),
+        ([("/etc/evil", b"x", 0o644)], "that leaves the folder"),
+        ([("a\\..\\..\\evil", b"x", 0o644)], "that leaves the folder"),
+        ([("link", b"/etc", 0o120777)], "that is a link"),
+        ([("a", b"x", 0o644), ("a", b"y", 0o644)], "twice, or below a file"),
+        ([("a", b"x", 0o644), ("a/b", b"y", 0o644)], "twice, or below a file"),
+        ([("bomb", bytes(1 << 20), 0o644)], "unpacks to more than it may"),
+    ],
+)
+def test_zip_archives_that_cannot_be_used(
+    tmp_path: Path, members: list[tuple[str, bytes, int]], message: str
+) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        unpack_zip(zipped(tmp_path / "bad.zip", *members), tmp_path / "out", max_bytes=1000)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_damaged_zip_archive_is_never_a_crash(tmp_path: Path) -> None:
+    whole = zipped(tmp_path / "a.zip", ("a", b"some text" * 9, 0o644)).read_bytes()
+    for at in range(0, len(whole), 3):
+        (tmp_path / "x.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with contextlib.suppress(IntegrityError):
+            unpack_zip(tmp_path / "x.zip", tmp_path / f"out-{at}")
+
+
 def library(*needed: str, machine: int = 183) -> bytes:
     """A 64-bit little-endian ELF file that needs these libraries, as small as one can be."""
     names, offsets = b"\0", []
@@ -289,7 +338,7 @@ def test_a_version_that_is_not_there_suggests_one_that_is() -> None:
     frameworks = {"f": framework_tree.entry({"kind": "directory", "path": "/nowhere/at/all"})}
     with pytest.raises(ConfigError, match=r"the version 2 of f is not known.*1"):
         sources.source_of(frameworks, "f", "2", HOST)
-    with pytest.raises(ConfigError, match=r"/nowhere/at/all, does not exist.*check_frameworks"):
+    with pytest.raises(ConfigError, match=r"version 1, all, does not exist.*check_frameworks"):
         sources.source_of(frameworks, "f", "1", HOST)
 
 

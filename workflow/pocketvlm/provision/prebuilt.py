@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pocketvlm.provenance import sha256_file
 from pocketvlm.provision import elf
 from pocketvlm.provision.archive import unpack
 from pocketvlm.provision.tree import copy_tree
+from pocketvlm.provision.zipped import unpack_zip
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def take_prebuilt(
     """Make a bundle of binaries that a user gives.
 
     Args:
-        origin: a folder, or a tar archive; its files become the bundle's, without a single top folder.
+        origin: a folder, or a tar or zip archive; its files become the bundle's, without a single top folder.
         source: what the manifest says of it: kind, name, sha256.
         target: what it is for.
         destination: the bundle's folder; complete with its manifest, or absent.
@@ -55,7 +57,10 @@ def take_prebuilt(
             _check(copy_tree(origin, given), source["sha256"], origin, "tree")
         else:
             _check(sha256_file(origin), source["sha256"], origin, "archive")
-            unpack(origin, given, strip=False)
+            if zipfile.is_zipfile(origin):
+                unpack_zip(origin, given)
+            else:
+                unpack(origin, given, strip=False)
         with bundle.complete(destination) as made:
             top = _top(given, required) if collect is None else given
             files = _all(top) if collect is None else collect
