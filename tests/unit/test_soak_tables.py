@@ -179,3 +179,14 @@ def test_verifying_finds_nothing_and_then_what_was_changed(tmp_path: Path) -> No
     (told,) = differences()
     assert told.startswith("soak: cannot be made again: stdout")
     assert not list((tmp_path / "x").glob(".verify-*"))
+
+
+def test_a_run_that_was_not_on_its_backend_is_withheld(tmp_path: Path) -> None:
+    folder = tmp_path / f"raw/{KEY}/00"
+    write_run(folder, output(stdout_0_3_16(), stderr_0_3_16()), role="soak")
+    on_cpu, elsewhere = (
+        read_soak_run(folder, None, "llamacpp", IDENTITY, {}, backend).run.speed
+        for backend in ("cpu", "lavapipe")
+    )
+    assert on_cpu.value == pytest.approx(10.0)
+    assert elsewhere.value is None and "did not compute on lavapipe" in elsewhere.reason

@@ -15,6 +15,7 @@ from pocketvlm.analyse.gates import judge
 from pocketvlm.analyse.interaction import described
 from pocketvlm.analyse.marks import noted
 from pocketvlm.analyse.metrics import Metric, compute
+from pocketvlm.analyse.offload import offloaded
 from pocketvlm.analyse.parse import metric_row, samples_of, understand, workload_of
 from pocketvlm.analyse.phases import segment
 from pocketvlm.analyse.raw import Run, read_run
@@ -78,6 +79,7 @@ def read_soak_run(
     adapter: str,
     identity: Mapping[str, Any],
     thresholds: Mapping[str, float],
+    backend: str = "cpu",
     statistics: Mapping[str, Any] | None = None,
 ) -> Read:
     """Read one run and its samples.
@@ -89,6 +91,7 @@ def read_soak_run(
         identity: the device's `identity.json`.
         thresholds: `analysis.gates` of the configuration; without any, only a run with a
             wrong count of tokens is withheld.
+        backend: where the cell is to compute: a run that was not there is withheld.
         statistics: by what the numbers of an app are found, as the cell's entry has it.
 
     Raises:
@@ -100,7 +103,7 @@ def read_soak_run(
     budget, exact = workload_of(run)
     intervals = segment(report.boundaries, run.wall_us)
     computed = compute(run, intervals, report, identity, idle_power=_NO_IDLE, budget=budget, exact=exact)
-    computed += [*noted(run.meta), *comparable.unmet(run.meta)]
+    computed += [*noted(run.meta), *comparable.unmet(run.meta), *offloaded(report.offload, backend)]
     samples = samples_of(run, intervals, identity).to_pandas()
     return Read(_judged(run, computed, identity, thresholds), samples)
 

@@ -67,7 +67,13 @@ def tabulate(
             for one in entry["runs"]:
                 folder = run_folder(Path(raw_root), one["run"])
                 read = read_soak_run(
-                    folder, one["meta_sha256"], cell["adapter"], identity, gates, cell.get("statistics")
+                    folder,
+                    one["meta_sha256"],
+                    cell["adapter"],
+                    identity,
+                    gates,
+                    cell["backend"],
+                    cell.get("statistics"),
                 )
                 found.append(read.run)
                 parts.append(series_of(read, found[0].start_us))
