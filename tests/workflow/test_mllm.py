@@ -61,7 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     }
     build = {
         "tool": "command",
-        "steps": [["{cc}", "-O1", "-o", "{build}/mllm", "{source}/mllm.c"]],
+        "steps": [["{cc}", "{cflags}", "-o", "{build}/mllm", "{source}/mllm.c", "{ldflags}"]],
         "collect": {"bin/mllm": "mllm"},
     }
     table = {

@@ -25,6 +25,8 @@ NUMBER = rb"[-+]?(?:\d{1,15}(?:\.\d{0,15})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
 
 MAX_LINE = 8192
 LAST = 1 << 16
+"""Bytes at the end of stdout in which statistics are looked for."""
+
 # No time in seconds and no rate per second lies outside; NaN does not lie inside.
 _LEAST, _MOST = 1e-9, 1e12
 _TAIL_LINES = 6
