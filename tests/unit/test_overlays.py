@@ -98,7 +98,7 @@ SDIST = {"kind": "sdist", "project": "p", "version": "1", "sha256": "0" * 64, "c
             "need path and sha256, once or for each target",
         ),
         ({"versions": {"1": {"source": {"kind": "prebuilt", "path": "x"}}}}, "need path and sha256"),
-        ({"versions": {"1": {"source": {"kind": "git"}}}}, r"sdist, directory or prebuilt"),
+        ({"versions": {"1": {"source": {"kind": "git"}}}}, r"sdist, directory, prebuilt or wheel"),
         ({"versions": {"1": {"source": {**SDIST, "path": "x"}}}}, "'path' is not known"),
     ],
 )

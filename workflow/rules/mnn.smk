@@ -20,7 +20,7 @@ rule unpack_wheel:
         wheel=pinned_source,
         target="{target}",
         required=required_of,
-        code=code_hash("build/wheel.py", "build/bundle.py", "provision/wheel.py"),
+        code=code_hash("build/wheel.py", "build/bundle.py", "provision/wheel.py", "provision/zipped.py"),
     script:
         "../scripts/unpack_wheel.py"
 
