@@ -146,7 +146,7 @@ class Root:
     [
         (
             {"kind": "directory", "path": "none"},
-            r"the source tree of version 1, \S+/mine/none, does not exist",
+            r"the source tree of version 1, none, does not exist",
         ),
         ({"kind": "prebuilt", "path": "none.tar", "sha256": "0" * 64}, r"none\.tar, does not exist"),
         (
@@ -204,7 +204,7 @@ def test_weights_of_another_format_say_what_lacks(given: dict[str, Any], tmp_pat
         why(about, tmp_path)
     )
     (tmp_path / "w/model.odd").unlink()
-    assert f"the odd weights {tmp_path}/w/model.odd do not exist" in str(why(given, tmp_path))
+    assert "the odd weights model.odd do not exist" in str(why(given, tmp_path))
 
 
 def test_weights_are_taken_with_their_record_and_refused_when_they_are_others(

@@ -338,7 +338,7 @@ def test_a_version_that_is_not_there_suggests_one_that_is() -> None:
     frameworks = {"f": framework_tree.entry({"kind": "directory", "path": "/nowhere/at/all"})}
     with pytest.raises(ConfigError, match=r"the version 2 of f is not known.*1"):
         sources.source_of(frameworks, "f", "2", HOST)
-    with pytest.raises(ConfigError, match=r"/nowhere/at/all, does not exist.*check_frameworks"):
+    with pytest.raises(ConfigError, match=r"version 1, all, does not exist.*check_frameworks"):
         sources.source_of(frameworks, "f", "1", HOST)
 
 

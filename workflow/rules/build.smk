@@ -8,22 +8,6 @@ results/bundles/probe-<target>/
 
 # The library code that shapes every bundle.
 BUILDING = ["build/bundle.py", "build/toolchains.py"]
-# Besides that, what makes a framework's: from sources, and from binaries.
-FROM_SOURCES = code_hash(
-    "build/framework.py", "build/recipes.py", *BUILDING, "provision/archive.py", "provision/elf.py"
-)
-FROM_TREES = code_hash("provision/tree.py")
-FROM_BINARIES = code_hash("provision/prebuilt.py", "provision/zipped.py")
-
-
-def building_code(wildcards):
-    """The library code that makes a bundle, so that another kind of source is none of its business."""
-    by_kind = {
-        sources.SDIST: [FROM_SOURCES],
-        sources.DIRECTORY: [FROM_SOURCES, FROM_TREES],
-        sources.PREBUILT: [FROM_SOURCES, FROM_TREES, FROM_BINARIES],
-    }
-    return by_kind[source_of(wildcards)["kind"]]
 
 
 rule build_framework:

@@ -158,6 +158,10 @@ def recipe_of(wildcards):
     return sources.recipe_of(STUDY.frameworks[wildcards.framework], wildcards.version)
 
 
+def building_code(wildcards):
+    return sources.building_code(source_of(wildcards))
+
+
 def required_of(wildcards):
     """The files that a framework's bundle must have."""
     return frameworks.command(STUDY.frameworks[wildcards.framework]["adapter"]).REQUIRED

@@ -187,5 +187,8 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     path = Path(named["path"])
     if not path.exists():
         what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"
-        return f"the {what} of version {version}, {path}, does not exist: put it there or correct its path"
+        # The reason stands in tables that are sent to others: it tells a name and no folder.
+        return (
+            f"the {what} of version {version}, {path.name}, does not exist: put it there or correct its path"
+        )
     return None

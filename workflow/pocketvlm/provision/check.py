@@ -87,7 +87,8 @@ def _target(
     source = entry["versions"][version]["source"]
     reason = missing(entry, version, target)
     if reason is not None:
-        yield _line(LACKING, f"{target}: {reason}")
+        path = sources.origin(source, target) if target in source.get("targets", {target}) else None
+        yield _line(LACKING, f"{target}: {reason}{f' ({path})' if path else ''}")
         return
     required = command.REQUIRED if command else ()
     try:
@@ -169,7 +170,10 @@ def _weights(models: Mapping[str, Any], command: adapters.Command, folder: Path)
                 roles=command.ROLES,
                 folder=folder,
             )
-            yield f"  weights {LACKING if reason else THERE}: {reason or f'{model} at {quantisation}'}"
+            sources_given = formats.given(entry, command.WEIGHTS, quantisation)
+            places = [str(formats.located(role["path"], folder)) for role in sources_given.values()]
+            told = reason or f"{model} at {quantisation}"
+            yield f"  weights {LACKING if reason else THERE}: {told} ({', '.join(places)})"
     if not found:
         role = command.ROLES[0] if command.ROLES else "<role>"
         shape = f"formats: {{{command.WEIGHTS}: {{<QUANTISATION>: {{{role}: {{path: …, sha256: …}}}}}}}}"

@@ -10,9 +10,14 @@ from typing import Any
 from pocketvlm.config.frameworks import missing, recipe
 from pocketvlm.config.schema import suggest
 from pocketvlm.errors import ConfigError
+from pocketvlm.provenance import code_hash
 from pocketvlm.provision.tree import tree_sha256
 
 SDIST, DIRECTORY, PREBUILT = "sdist", "directory", "prebuilt"
+_BUILDING = (
+    *("build/framework.py", "build/recipes.py", "build/bundle.py", "build/toolchains.py"),
+    *("provision/archive.py", "provision/elf.py"),
+)
 tree_of = cache(tree_sha256)
 """The hash of a folder's files, computed once in a process."""
 
@@ -65,6 +70,13 @@ def tree(source: Mapping[str, Any], target: str) -> str | None:
     """Return the hash of a source tree as it is now, so that a change in it builds anew; else None."""
     path = origin(source, target)
     return tree_of(path) if path is not None and source["kind"] == DIRECTORY else None
+
+
+def building_code(source: Mapping[str, Any]) -> str:
+    """Return the hash of the library code that makes a bundle of a source of this kind."""
+    trees = [] if source["kind"] == SDIST else ["provision/tree.py"]
+    binaries = ["provision/prebuilt.py", "provision/zipped.py"] if source["kind"] == PREBUILT else []
+    return code_hash(*_BUILDING, *trees, *binaries)
 
 
 def recipe_of(entry: Mapping[str, Any], version: str) -> dict[str, Any]:

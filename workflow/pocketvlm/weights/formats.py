@@ -83,6 +83,8 @@ def unavailable(
 ) -> str | None:
     """Return why a model's weights in a format other than GGUF cannot be had; None when they can.
 
+    The reason stands in tables that are sent to others: it tells names of files and no folder.
+
     Args:
         name: the model's name in the table.
         entry: its entry there.
@@ -107,9 +109,8 @@ def unavailable(
     for role in roles:
         path = located(roles_given[role]["path"], folder)
         if not path.exists():
-            return (
-                f"{name}: the {weights_format} weights {path} do not exist; put them there or correct {where}"
-            )
+            missing = f"the {weights_format} weights {path.name} do not exist"
+            return f"{name}: {missing}; put them there or correct {where}"
     return None
 
 
