@@ -26,7 +26,7 @@ from tests.project import ROOT
 
 pytestmark = pytest.mark.phone
 
-PREPARE: list[dict[str, Any]] = [{"start": {}}, {"wait": {"text": "Pocket Chat"}, "timeout_s": 2}]
+PREPARE: list[dict[str, Any]] = [{"start": {}}, {"wait": {"text": "Pocket Chat"}}]
 KILLED = "home log 300 I lowmemorykiller Kill 'x' (@PID@), uid 1\nhome crash 500\n"
 RUN = [{"wait": {"id": "never"}, "phase": ["load", "decode"]}]
 

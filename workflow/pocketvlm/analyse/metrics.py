@@ -298,6 +298,8 @@ def _latencies(report: Report, absent: str) -> Iterator[Metric]:
     why = absent
     if not why and report.tokens.get("decode") is None:
         why = NO_COUNT
+    elif not why and not report.token_times_us.size:
+        why = "when each token of the answer came was not seen"
     elif not why and report.token_times_us.size != report.tokens.get("decode"):
         why = (
             f"the answer arrived in {report.token_times_us.size} pieces, the framework "

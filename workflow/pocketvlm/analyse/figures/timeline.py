@@ -163,7 +163,8 @@ def draw_timeline(
     nothing = samples.iloc[:0]
     strong = [panel.lines(by_run.get(chosen, nothing)) for panel in PANELS]
     faint = [[panel.lines(by_run.get(run, nothing)) for run in others] for panel in PANELS]
-    end = max([durations[run] for run in (chosen, *others)]) / 1e3
+    # Not the durations: interaction is drawn and is part of none.
+    end = float(phases[phases["run"].isin([chosen, *others])]["end_us"].max()) / 1e6
     hidden_classes = palette.shown_classes(series.temperatures(by_run.get(chosen, nothing)))[1]
     with style.canvas() as figure:
         grid = figure.subplots(len(PANELS), 1, squeeze=False)[:, 0]
