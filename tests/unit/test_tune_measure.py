@@ -329,6 +329,8 @@ def test_the_front_is_what_nothing_beats() -> None:
         {"time": 0.5, "energy": None, "memory": 100.0},
     ]
     assert front(points) == [True, True, False, True, None]
+    near = [{"time": 1.0, "memory": 100.0}, {"time": 1.7, "memory": 99.96}, {"time": 1.7, "memory": 90.0}]
+    assert front(near) == [True, False, True], "a difference of less than 1 % is none"
     blind: list[dict[str, float | None]] = [{**point, "energy": None} for point in points]
     assert front(blind) == [False, False, False, False, True]
     assert front([{"time": None}]) == [None] and front([]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -169,8 +170,32 @@ def test_defaults_beyond_a_limit_are_not_chosen() -> None:
 
 def test_a_limit_that_nobody_can_check_is_an_error() -> None:
     planned = plan_of(limits={"energy_j": 9})
-    with pytest.raises(WorkloadError, match=r"energy_j cannot be checked: no power supply .*Remove it"):
-        Search(planned, lambda *run: run_of(*run, 1.0, energy_j=UNSEEN)).finish()
+    search = Search(planned, lambda *run: run_of(*run, 1.0, energy_j=UNSEEN))
+    with pytest.raises(
+        WorkloadError, match=r"energy_j cannot be checked: no power supply .*Remove the limit"
+    ):
+        search.step()
+    few = Value(None, 4, "4 samples in the phase, 5 are needed")
+    with pytest.raises(WorkloadError, match=r"energy_j cannot be checked in 2 of 2 runs: 4 samples"):
+        Search(planned, lambda *run: run_of(*run, 1.0, energy_j=few)).finish()
+
+
+def test_a_limit_may_be_unseen_in_a_run_and_not_in_most() -> None:
+    planned = plan_of(limits={"energy_j": 20})
+    few = Value(None, 4, "4 samples in the phase, 5 are needed")
+
+    def make(name: str, rung: int, count: int) -> Seen:
+        unseen = count == 1 or "threads=1" in name
+        run = exact(name, rung, count)
+        return replace(run, energy_j=few) if unseen else run
+
+    state = Search(planned, make).finish()
+    gone = {name: out.reason for name, out in state.out.items() if out.how == "limit"}
+    assert gone and all("threads=1" in name for name in gone)
+    assert set(gone.values()) == {
+        "energy_j cannot be checked in 2 of 2 runs: 4 samples in the phase, 5 are needed"
+    }
+    assert len(state.finalists) == 2
 
 
 def test_withheld_runs_make_no_pair() -> None:

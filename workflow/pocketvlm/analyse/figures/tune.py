@@ -15,6 +15,9 @@ from pocketvlm.analyse.figures import labels, palette, style
 ROW = 0.2
 """Height of a candidate in inches."""
 
+LINE = 0.11
+"""Height of each further line of its name."""
+
 FRONT_HEIGHT = 1.6
 MOST = 24
 """More candidates than this are left to the table."""
@@ -95,7 +98,7 @@ def _name(row: Mapping[Hashable, Any], last: float) -> str:
     if row["status"] == "chosen":
         return f"{row['candidate']} (chosen)"
     early = pd.notna(row["speedup"]) and row["rung"] < last
-    return f"{row['candidate']} (rung {row['rung']:.0f})" if early else str(row["candidate"])
+    return f"rung {row['rung']:.0f}: {row['candidate']}" if early else str(row["candidate"])
 
 
 def _speeds(axes: Axes, table: pd.DataFrame) -> float:
@@ -133,12 +136,12 @@ def _speeds(axes: Axes, table: pd.DataFrame) -> float:
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_title("Speed against the defaults")
     style.tidy(axes)
-    lines = sum(style.wrap(name, 36).count("\n") + 1 for name in names)
-    return max(ROW * len(table), 0.115 * lines)
+    lines = max(style.wrap(name, 36).count("\n") + 1 for name in names)
+    return len(table) * (ROW + LINE * (lines - 1))
 
 
 def _cost(axes: Axes, table: pd.DataFrame, column: str, title: str) -> float:
-    """Draw speed against what it costs; those on the front are joined."""
+    """Draw speed against what it costs; those on the front are framed."""
     known = table[table["speedup"].notna() & table[column].notna()]
     for status, mine in known.groupby("status", sort=True):
         axes.plot(
@@ -149,12 +152,12 @@ def _cost(axes: Axes, table: pd.DataFrame, column: str, title: str) -> float:
             markersize=4.2,
             color=_COLOURS[str(status)],
         )
-    on = known[known["front"] == "yes"].sort_values("speedup")
+    on = known[known["front"] == "yes"]
     axes.plot(
         on["speedup"],
         on[column],
         color=palette.PURPLE,
-        linewidth=0.9,
+        linestyle="none",
         marker="D",
         markersize=7,
         markerfacecolor="none",
@@ -168,6 +171,6 @@ def _cost(axes: Axes, table: pd.DataFrame, column: str, title: str) -> float:
     if high - low < 0.02 * max(abs(high), 1e-9):
         middle = (low + high) / 2
         axes.set_ylim(middle * 0.98, middle * 1.02)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0, handlelength=1.6)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0, handlelength=1.0)
     style.tidy(axes)
     return FRONT_HEIGHT

@@ -19,22 +19,21 @@ def front(points: Sequence[Mapping[str, float | None]]) -> list[bool | None]:
         points: values by quantity, less is better, positive; None where it is not known.
     """
     quantities = sorted({name for point in points for name, value in point.items() if value is not None})
-    steps = [_steps(point, quantities) if quantities else None for point in points]
+    logs = [_logs(point, quantities) if quantities else None for point in points]
     return [
-        None if mine is None else not any(other is not None and _beats(other, mine) for other in steps)
-        for mine in steps
+        None if mine is None else not any(other is not None and _beats(other, mine) for other in logs)
+        for mine in logs
     ]
 
 
-def _steps(point: Mapping[str, float | None], quantities: Sequence[str]) -> tuple[int, ...] | None:
-    found = []
-    for name in quantities:
-        value = point.get(name)
-        if value is None or value <= 0:
-            return None
-        found.append(round(math.log(value) / math.log1p(STEP)))
-    return tuple(found)
+def _logs(point: Mapping[str, float | None], quantities: Sequence[str]) -> tuple[float, ...] | None:
+    values = [point.get(name) for name in quantities]
+    known = [math.log(value) for value in values if value is not None and value > 0]
+    return tuple(known) if len(known) == len(quantities) else None
 
 
-def _beats(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return one != other and all(mine <= yours for mine, yours in zip(one, other, strict=True))
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Say whether one is nowhere worse than another and somewhere better, by more than STEP."""
+    behind = [mine - theirs for mine, theirs in zip(one, other, strict=True)]
+    step = math.log1p(STEP)
+    return max(behind) <= step and min(behind) < -step

@@ -151,9 +151,13 @@ def progress(plan: Plan, seen: Iterable[Seen], failed: Mapping[str, Failure]) ->
                 why = _beyond(found[name], plan.limits)
                 if name != plan.defaults.name and why:
                     out[name] = Out("limit", number, why)
-                elif why and not broken:
-                    broken = why
-                    _require_checkable(found[name], plan.limits)
+                elif name == plan.defaults.name:
+                    broken = broken or why
+                    _require_sensors(found[name], plan.limits)
+        for name, why in _unchecked(plan, rung.rounds, runs).items():
+            if name == plan.defaults.name:
+                raise _uncheckable(why)
+            out.setdefault(name, Out("limit", number, why))
         active = [name for name in participants if name not in out]
         ratios, withheld = _ratios(plan, rung.rounds, runs, active, number == len(plan.rungs) - 1)
         out |= {name: Out("withheld", number, why) for name, why in withheld.items()}
@@ -237,25 +241,40 @@ def _shuffled(names: Sequence[str], seed: str) -> tuple[str, ...]:
 
 
 def _beyond(run: Seen, limits: Mapping[str, float]) -> str:
-    """Return which limit a run exceeds, or cannot be checked for; empty when it keeps all."""
+    """Return which limit a run exceeds; empty when none that is known to."""
     for limit, most in limits.items():
-        value = run.limited(limit)
-        if value.value is None:
-            return f"{limit} cannot be checked: {value.reason}"
-        if value.value > most:
-            return f"{limit} was {value.value:.4g}, {most:g} is allowed"
+        value = run.limited(limit).value
+        if value is not None and value > most:
+            return f"{limit} was {value:.4g}, {most:g} is allowed"
     return ""
 
 
-def _require_checkable(run: Seen, limits: Mapping[str, float]) -> None:
+def _unchecked(plan: Plan, rounds: int, runs: Mapping[str, Sequence[Seen]]) -> dict[str, str]:
+    """Return who kept a limit in too few runs to believe it, with the reason: half of a rung must show it."""
+    found: dict[str, str] = {}
+    for limit in plan.limits:
+        for name, mine in runs.items():
+            unknown = [value.reason for run in mine if (value := run.limited(limit)).value is None]
+            if len(mine) - len(unknown) < (min(rounds, len(mine)) + 1) // 2:
+                of = f"{len(unknown)} of {len(mine)} runs"
+                found.setdefault(name, f"{limit} cannot be checked in {of}: {unknown[0]}")
+    return found
+
+
+def _require_sensors(run: Seen, limits: Mapping[str, float]) -> None:
+    """Raise at once where no further run of the defaults will show what a limit is for."""
     for limit in limits:
         value = run.limited(limit)
-        if value.value is None:
-            raise WorkloadError(
-                f"the limit {limit} cannot be checked: {value.reason}",
-                where="tune.limits of the experiment",
-                do="Remove it, or tune on a device that shows it",
-            )
+        if value.value is None and not value.samples:
+            raise _uncheckable(f"{limit} cannot be checked: {value.reason}")
+
+
+def _uncheckable(why: str) -> WorkloadError:
+    return WorkloadError(
+        f"of the defaults {why}",
+        where="tune.limits of the experiment",
+        do="Remove the limit, or tune on a device that shows it, with runs long enough to be sampled",
+    )
 
 
 def _ratios(
