@@ -106,6 +106,19 @@ def test_what_was_not_asked_for_is_no_result(changes: dict[str, Any], why: str) 
         bench.rates(printed(**changes), backend="cpu", settings={}, test=DECODE)
 
 
+@pytest.mark.parametrize("recorded", ["0.3.16", "debian-sid"])
+def test_recorded_results_are_understood(recorded: str) -> None:
+    """Both were asked for the same, each in its own words."""
+    said = (ROOT / f"tests/fixtures/llamacpp/bench/{recorded}.jsonl").read_bytes()
+    asked = Timed(prompt=0, answer=7, depth=40, repetitions=2)
+    found = bench.rates(said, backend="cpu", settings={}, test=asked)
+    # Its own figures, rounded as it prints them.
+    assert found == pytest.approx(json.loads(said)["samples_ts"], rel=1e-4)
+    assert bench.unfinished(said, b"") is None
+    with pytest.raises(WorkloadError, match="n_depth was '40', it was to be 41"):
+        bench.rates(said, backend="cpu", settings={}, test=Timed(0, 7, 41, 2))
+
+
 def test_one_line_of_results_is_a_whole_run() -> None:
     assert bench.unfinished(printed(), b"") is None
     assert bench.unfinished(b"warning\n", b"failed to load model") == "ended without a line of results"
