@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,19 +28,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-report", metavar="FILE", help="write the table of the faults there (Markdown)")
 
 
-_TESTS = Path(__file__).parent
 # What starts workflows and phones measures on this machine's cores: one at a time, whatever runs beside it.
-_MEASURING = ("chaos", "workflow")
+_MEASURING = ("tests/chaos/", "tests/workflow/")
 # These judge speeds, so they come when the others are through.
 _QUIET = ("test_demo.py",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run beside what (`pytest -n 2`): all tests that measure, and each file of the others."""
-    for item in items:
-        place = item.path.relative_to(_TESTS).parts
-        item.add_marker(pytest.mark.xdist_group("measuring" if place[0] in _MEASURING else "/".join(place)))
+    """Put last what should have the machine for itself."""
     items.sort(key=lambda item: item.path.name in _QUIET)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out to the processes of `pytest -n 2` what measures as one, and each file of the others."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Beside(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "measuring" if nodeid.startswith(_MEASURING) else nodeid.split("::")[0]
+
+    return Beside(config, log)
 
 
 @pytest.fixture
