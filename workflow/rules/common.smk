@@ -76,6 +76,13 @@ def one_of(names):
     return "|".join(re.escape(name) for name in names)
 
 
+def versioned(frameworks):
+    """A pattern of frameworks, each only before one of its versions: one's name may begin with another's."""
+    return "|".join(
+        f"{re.escape(name)}(?=-({one_of(entry['versions'])})[-.])" for name, entry in frameworks.items()
+    )
+
+
 def having(parts):
     """A pattern of models, each only before its own parts: {model: parts} of the files `<model>/<part>.…`."""
     patterns = [f"{re.escape(model)}(?=/({one_of(names)})\\.)" for model, names in parts.items() if names]
@@ -107,7 +114,7 @@ def converted_to(weights_format):
 
 
 wildcard_constraints:
-    framework=one_of(STUDY.frameworks),
+    framework=versioned(STUDY.frameworks),
     version=r"[0-9A-Za-z.+]+",
     backend="[a-z]+",
     target="[a-z0-9_]+(-[a-z0-9_]+)+",
