@@ -91,16 +91,12 @@ def having(parts):
 
 def of_source(*kinds):
     """A pattern of frameworks, each only before those of its versions that come from such a source."""
-    patterns = [
-        f"{re.escape(name)}(?=-({one_of(versions)})-)"
-        for name, entry in STUDY.frameworks.items()
-        if (
-            versions := [
-                v for v, its in entry["versions"].items() if its.get("source", {}).get("kind") in kinds
-            ]
-        )
-    ]
-    return "|".join(patterns) or "(?!)"
+
+    def of_kind(entry):
+        return [v for v, its in entry["versions"].items() if its.get("source", {}).get("kind") in kinds]
+
+    found = {name: {"versions": of_kind(entry)} for name, entry in STUDY.frameworks.items() if of_kind(entry)}
+    return versioned(found) or "(?!)"
 
 
 def converted_to(weights_format):
