@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "faults")
     group.addoption("--all-points", action="store_true", help="inject each fault at all of its points")
     group.addoption("--chaos-report", metavar="FILE", help="write the table of the faults there (Markdown)")
+
+
+_TESTS = Path(__file__).parent
+# What starts workflows and phones measures on this machine's cores: one at a time, whatever runs beside it.
+_MEASURING = ("chaos", "workflow")
+# These judge speeds, so they come when the others are through.
+_QUIET = ("test_demo.py",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what may run beside what (`pytest -n 2`): all tests that measure, and each file of the others."""
+    for item in items:
+        place = item.path.relative_to(_TESTS).parts
+        item.add_marker(pytest.mark.xdist_group("measuring" if place[0] in _MEASURING else "/".join(place)))
+    items.sort(key=lambda item: item.path.name in _QUIET)
 
 
 @pytest.fixture

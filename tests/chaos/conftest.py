@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from tests.chaos.scene import DEVICE, EXPERIMENT, TABLE, Scene
 from tests.experiments import cell_text, experiment_text
 from tests.project import Project, checkout
 
-_SURVIVED: list[Survived] = []
+# The name under which a test's report carries its row of the table; the report may come from another process.
+_ROW = "survived"
 
 # A question of a few words and a short answer: the run is there to be disturbed, not to be measured.
 _WORKLOAD = """\
@@ -44,20 +46,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write the table of the faults, or print it."""
-    if not _SURVIVED:
+    reports = terminalreporter.getreports("passed")
+    kept = [value for report in reports for name, value in report.user_properties if name == _ROW]
+    if not kept:
         return
+    survived = [Survived(**row) for row in kept]
     file = config.getoption("--chaos-report")
     if file:
-        Path(file).write_text(table(_SURVIVED))
+        Path(file).write_text(table(survived))
         return
     terminalreporter.section("faults")
-    terminalreporter.write(table(_SURVIVED))
+    terminalreporter.write(table(survived))
 
 
-@pytest.fixture(scope="session")
-def survived() -> list[Survived]:
-    """The rows of the table so far."""
-    return _SURVIVED
+@pytest.fixture
+def survived(record_property: Callable[[str, object], None]) -> Callable[[Survived], None]:
+    """Return what adds a row to the table."""
+    return lambda row: record_property(_ROW, asdict(row))
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from pocketvlm.provision.cache import cache_root
 from tests.chaos import bridge, checks, files, host, sensors, storage, workload
 from tests.chaos.fault import FAULTS, Fault, Survived
 from tests.chaos.scene import Scene
@@ -16,7 +16,7 @@ DECLARED_IN = (bridge, files, host, sensors, storage, workload)
 
 
 def test_a_fault(
-    fault: Fault, point: str, scene: Scene, names: set[tuple[str, str]], survived: list[Survived]
+    fault: Fault, point: str, scene: Scene, names: set[tuple[str, str]], survived: Callable[[Survived], None]
 ) -> None:
     if why := fault.needs():
         pytest.skip(why)
@@ -32,14 +32,14 @@ def test_a_fault(
         assert start.wait() == 0, start.output[-4000:]
         again = time.monotonic() - started
     scene.leave()
-    checks.nothing_stays(scene, cache_root() / "locks")
+    checks.nothing_stays(scene)
     checks.settings_back(scene, settings)
     checks.nothing_lost(scene, before)
     checks.table_right(scene, set() if fault.sensors else names)
     checks.tables_follow(scene)
     scene.check_expected()
     took = time.monotonic() - began
-    survived.append(Survived(fault.name, point, scene.shown or told, scene.noticed_s or 0.0, again, took))
+    survived(Survived(fault.name, point, scene.shown or told, scene.noticed_s or 0.0, again, took))
 
 
 def test_the_names_are_the_faults_own() -> None:

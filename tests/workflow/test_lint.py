@@ -136,7 +136,7 @@ def test_quick_start_is_two_commands_of_one_line() -> None:
     (main_job, tests) = (content.splitlines() for _, content in blocks)
     assert len(main_job) == 1 and len(tests) == 1
     assert main_job[0].endswith(". .venv/bin/activate && snakemake --cores 4 all")
-    assert tests[0].endswith(". .venv/bin/activate && pytest")
+    assert tests[0].endswith(". .venv/bin/activate && pytest -n 2")
     assert "-r envs/workflow.txt" in main_job[0] and "-r envs/dev.txt" in tests[0]
     for line in (main_job[0], tests[0]):
         assert "--require-hashes" in line and not line.startswith(("$", "#", ">"))
