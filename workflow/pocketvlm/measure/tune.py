@@ -307,7 +307,7 @@ def _index(campaign: _Campaign, device: str, state: State, failed: Mapping[str, 
     """List the runs that the search's decisions stand on, in the order in which they were made."""
     counted = [run for one in state.rungs for listed in one.runs.values() for run in listed]
     stored = [(run, campaign.store.run(run.run)) for run in counted]
-    stored.sort(key=lambda pair: (pair[1].meta["block"], pair[1].meta["position"]))
+    stored.sort(key=lambda pair: (pair[0].rung, pair[0].round, pair[1].meta["position"]))
     return {
         "format": 1,
         "experiment": campaign.experiment,
