@@ -95,7 +95,8 @@ class Counter:
     """A duration that the framework reports about itself.
 
     Args:
-        name: `load`, `image_encode`, `image_prefill`, `prompt_eval`, `decode`, `sample`, `total`.
+        name: `load`, `image_encode`, `image_prefill`, `prompt_eval`, `decode`, `decode_step` (one of the
+            answer's tokens), `first_token` (until the first), `sample`, `total`.
         phase: the phase it is filed under, or `run` when it covers several.
         value_ms: milliseconds, None when this output lacks it.
         covers: the observed phases whose sum means the same; empty when nothing observed does.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketvlm.analyse.compare import ranks
+from pocketvlm.analyse import ranks
 from pocketvlm.analyse.compare.gather import Sides
 
 WORSE, BETTER, SAME, SMALL, NOT_JUDGED = "worse", "better", "same", "within margin", "not judged"

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pocketvlm.analyse.raw import Floats
+from pocketvlm.analyse.ranks import left_out
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _ratio(defaults: tuple[float, ...], candidate: tuple[float, ...], confidence
     n = int(logs.size)
     upper = np.triu_indices(n)
     walsh = np.sort((logs[:, None] + logs[None, :])[upper] / 2)
-    beyond = _left_out(n, (1 - confidence) / 2)
+    beyond = left_out(n, (1 - confidence) / 2)
     low, high = (None, None) if beyond == 0 else (_exp(walsh[beyond - 1]), _exp(walsh[-beyond]))
     return Ratio(
         n=n,
@@ -79,23 +79,3 @@ def together(confidence: float, intervals: int) -> float:
 
 def _exp(value: float) -> float:
     return float(math.exp(value))
-
-
-@lru_cache(maxsize=256)
-def _left_out(n: int, tail: float) -> int:
-    """Return how many values of W have together at most the probability `tail`; 0 when none has."""
-    # Rounding must not take away the interval that n was chosen for.
-    return int(np.searchsorted(_cumulative(n), tail * (1 + 1e-9), side="right"))
-
-
-@lru_cache(maxsize=256)
-def _cumulative(n: int) -> Floats:
-    """Return P(W <= w) of the signed-rank statistic of n pairs, w from 0."""
-    chances = np.zeros(n * (n + 1) // 2 + 1)
-    chances[0] = 1.0
-    for rank in range(1, n + 1):
-        shifted = np.zeros_like(chances)
-        shifted[rank:] = chances[: chances.size - rank]
-        chances = (chances + shifted) / 2
-    cumulative: Floats = np.cumsum(chances)
-    return cumulative

@@ -1,4 +1,4 @@
-"""The difference of two cells by ranks: an estimate, its interval, a probability, an effect size.
+"""The difference of two samples by ranks: an estimate, its interval, a probability, an effect size.
 
 Of pairs the Wilcoxon signed-rank test and the Hodges-Lehmann estimate (Hollander, Wolfe and Chicken,
 *Nonparametric Statistical Methods*, 3rd edition, 2014, chapters 3.1 to 3.3); of two samples without pairs the
@@ -161,9 +161,16 @@ def _out(n: int, confidence: float) -> int:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         beyond = math.floor(n * (n + 1) / 4 - quantile(1 - tail) * spread)
     else:
-        # As many values w as have P(W <= w) <= tail; the end is the mean of that number, counted from 1.
-        beyond = int(np.searchsorted(_cumulative(n), tail, side="right"))
+        # The end is the mean of that number, counted from 1.
+        beyond = left_out(n, tail)
     return min(max(0, beyond - 1), (n * (n + 1) // 2 - 1) // 2)
+
+
+@lru_cache(maxsize=256)
+def left_out(n: int, tail: float) -> int:
+    """Return how many values w of the signed-rank statistic of n pairs have P(W <= w) <= tail; 0 with none."""
+    # Rounding must not take away the interval that n was chosen for.
+    return int(np.searchsorted(_cumulative(n), tail * (1 + 1e-9), side="right"))
 
 
 @lru_cache(maxsize=64)

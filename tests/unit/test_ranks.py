@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pocketvlm.analyse.compare import ranks
+from pocketvlm.analyse import ranks
 
 
 @pytest.mark.parametrize("n", [3, 9, 40, 120])
