@@ -168,7 +168,7 @@ def _out(n: int, confidence: float) -> int:
 
 @lru_cache(maxsize=256)
 def left_out(n: int, tail: float) -> int:
-    """Return how many values w of the signed-rank statistic of n pairs have P(W <= w) <= tail; 0 with none."""
+    """Return how many values w of the signed-rank statistic of n pairs have P(W <= w) <= tail."""
     # Rounding must not take away the interval that n was chosen for.
     return int(np.searchsorted(_cumulative(n), tail * (1 + 1e-9), side="right"))
 
