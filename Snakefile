@@ -14,11 +14,12 @@ include: "workflow/rules/files.smk"
 # What fetches, builds and measures; an archive that somebody sent needs nothing of it.
 if RECEIVED is None:
 
+    include: "workflow/rules/catalogue.smk"
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/build.smk"
     include: "workflow/rules/apps.smk"
     include: "workflow/rules/quantise.smk"
-    include: "workflow/rules/mnn.smk"
+    include: "workflow/rules/convert.smk"
     include: "workflow/rules/device.smk"
     include: "workflow/rules/measure.smk"
     include: "workflow/rules/peaks.smk"

@@ -34,6 +34,26 @@ rule build_framework:
         "../scripts/build_framework.py"
 
 
+rule unpack_wheel:
+    """A framework's wheel, unpacked, and the program that calls it."""
+    input:
+        programs=wheel_programs,
+    output:
+        directory("results/bundles/{framework}-{version}-{backend}-{target}"),
+    log:
+        "results/logs/unpack_wheel.{framework}-{version}-{backend}-{target}.log",
+    wildcard_constraints:
+        framework=of_source(sources.WHEEL),
+    cache: "omit-software"
+    params:
+        wheel=pinned_source,
+        target="{target}",
+        required=required_of,
+        code=code_hash("build/wheel.py", "build/bundle.py", "provision/wheel.py", "provision/zipped.py"),
+    script:
+        "../scripts/unpack_wheel.py"
+
+
 rule build_probe:
     """The probe compiled for a target."""
     input:

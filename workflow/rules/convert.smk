@@ -1,28 +1,7 @@
-"""MNN: a framework that comes as a Python wheel, and LLaVA's weights in its format.
+"""Weights in the format of a framework whose own tool converts them.
 
-results/bundles/<framework>-<version>-<backend>-<target>/, of a wheel
 results/weights/<model>/mnn-<quantisation>/model/ and model.json
 """
-
-
-rule unpack_wheel:
-    """A framework's wheel, unpacked, and the program that calls it."""
-    input:
-        programs=wheel_programs,
-    output:
-        directory("results/bundles/{framework}-{version}-{backend}-{target}"),
-    log:
-        "results/logs/unpack_wheel.{framework}-{version}-{backend}-{target}.log",
-    wildcard_constraints:
-        framework=of_source(sources.WHEEL),
-    cache: "omit-software"
-    params:
-        wheel=pinned_source,
-        target="{target}",
-        required=required_of,
-        code=code_hash("build/wheel.py", "build/bundle.py", "provision/wheel.py", "provision/zipped.py"),
-    script:
-        "../scripts/unpack_wheel.py"
 
 
 rule convert_mnn:
