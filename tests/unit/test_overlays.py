@@ -81,8 +81,8 @@ SDIST = {"kind": "sdist", "project": "p", "version": "1", "sha256": "0" * 64, "c
     [
         ({"adapter": "nosuch"}, r"unknown framework adapter 'nosuch'.*own-stand-in\.adapter.*llamacpp"),
         ({"adapter": None}, r"has a source and no adapter"),
-        ({"versions": {"1": {"source": SDIST, "unprovisioned": "x"}}}, r"either a source or a reason"),
-        ({"versions": {"1": {"quirks": {}}}}, r"either a source or a reason"),
+        ({"versions": {"1": {"source": SDIST, "unprovisioned": "x"}}}, r"a source, an app or a reason"),
+        ({"versions": {"1": {"quirks": {}}}}, r"a source, an app or a reason"),
         ({"versions": {}}, "has no versions"),
         ({"backends": {}}, "has no backends"),
         ({"build": None}, r"the recipe to build it with cmake lacks targets, collect.*versions\.1\.build"),

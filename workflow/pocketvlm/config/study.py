@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks as adapters
-from pocketvlm.build import requires
 from pocketvlm.build.toolchains import host_driver_target, host_target
-from pocketvlm.config import apps, frameworks
+from pocketvlm.config import frameworks
+from pocketvlm.config.availability import Needs, unavailable
 from pocketvlm.config.paper import load_paper
 from pocketvlm.config.protocol import check_protocol
 from pocketvlm.config.schema import load_yaml, suggest, validate
 from pocketvlm.config.tuned import applied
 from pocketvlm.errors import ConfigError
-from pocketvlm.frameworks.settings import affinity, own, resolve
+from pocketvlm.frameworks.settings import affinity, resolve
 from pocketvlm.provenance import sha256_json
-from pocketvlm.weights import formats, hub
-from pocketvlm.weights.lock import Lock, load_lock, lock_path
+from pocketvlm.weights import formats
+from pocketvlm.weights.lock import load_lock, lock_path
 
 _AXES = ("device", "version", "backend", "model", "quantisation", "workload")
 
@@ -177,10 +177,8 @@ def load(config: Mapping[str, Any], root: Path = Path(), *, here: bool = True) -
                 _entry(stacks, values["stack"], f"{place}.stack", "stack of the paper")
             cell = Cell(**values, target=_target(devices[device], values, tables, place))
             if here:
-                needs = _Needs(
-                    tables, lock, workloads[cell.workload], paths["models"].parent, devices[device]
-                )
-                reason = _unavailable(cell, needs, place, rows=experiment.get("absent") == "row")
+                needs = Needs(tables, lock, workloads[cell.workload], paths["models"].parent, devices[device])
+                reason = unavailable(cell, needs, place, rows=experiment.get("absent") == "row")
                 cell = replace(cell, unavailable=reason)
             cells.append(cell)
     if "device" in config and config["device"] not in devices:
@@ -252,89 +250,6 @@ def overlays(config: Mapping[str, Any]) -> list[Path]:
     return [
         Path(name).expanduser() for name in (*([more] if isinstance(more, str) else more), *named) if name
     ]
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """What is asked whether a cell can be measured."""
-
-    tables: Mapping[str, Mapping[str, Any]]
-    lock: Lock
-    workload: Mapping[str, Any]
-    models_folder: Path
-    device: Mapping[str, Any]
-
-
-def _unavailable(cell: Cell, needs: _Needs, place: str, *, rows: bool) -> str | None:
-    """Return why a cell cannot be measured whatever device there is, None when it can.
-
-    Raises:
-        ConfigError: the experiment wants no rows for such cells. (Weights of the hub that are not locked are
-            refused by the job that fetches them.)
-    """
-    entry = needs.tables["frameworks"][cell.framework]
-    model = needs.tables["models"][cell.model]
-    reason, key = frameworks.missing(entry, cell.version, cell.target), "framework"
-    app = entry["versions"][cell.version].get("app")
-    if reason is None and app is not None:
-        reason = apps.unavailable(app, cell=cell, workload=needs.workload, device=needs.device)
-        if reason is None:
-            apps.of_cell(
-                app, cell=cell, workload=needs.workload, where=f"{cell.framework} {cell.version}: app"
-            )
-    elif reason is None:
-        reason = frameworks.without_python(entry, cell.version, needs.device["kind"])
-    if reason is None and app is None:
-        reason, key = _not_buildable(cell, entry, needs.tables["toolchains"]), "backend"
-    if reason is None and app is None:
-        command = adapters.command(entry["adapter"])
-        if command.WEIGHTS != formats.GGUF:
-            reason, key = _not_given(cell, model, command, needs.models_folder), "model"
-        if reason is None:
-            reason, key = _inexpressible(cell, model, command, needs.workload), "settings"
-    if reason is not None and not rows:
-        raise ConfigError(
-            reason,
-            where=f"{place}.{key}",
-            do="Remove the cell, or write `absent: row` to have it as a row with this reason",
-        )
-    if reason is None and rows and app is None and command.WEIGHTS == formats.GGUF:
-        reason = hub.unavailable(cell.model, model, needs.lock, cell.quantisation)
-    return reason
-
-
-def _not_given(cell: Cell, model: Mapping[str, Any], command: adapters.Command, folder: Path) -> str | None:
-    return formats.unavailable(
-        cell.model,
-        model,
-        cell.quantisation,
-        weights_format=command.WEIGHTS,
-        roles=command.ROLES,
-        folder=folder,
-    )
-
-
-def _not_buildable(
-    cell: Cell, entry: Mapping[str, Any], toolchains: Mapping[str, Mapping[str, Any]]
-) -> str | None:
-    """Return what the backend's build lacks; what comes as binaries is not built."""
-    if entry["versions"][cell.version].get("source", {}).get("kind") == "prebuilt":
-        return None
-    return requires.lacking(
-        entry["backends"][cell.backend].get("requires", {}),
-        backend=cell.backend,
-        version=cell.version,
-        target=cell.target,
-        toolchains=toolchains,
-    )
-
-
-def _inexpressible(
-    cell: Cell, model: Mapping[str, Any], command: adapters.Command, workload: Mapping[str, Any]
-) -> str | None:
-    return command.unavailable(
-        model=model, workload=workload, settings=own(cell.settings), backend=cell.backend
-    )
 
 
 def _device(
