@@ -39,7 +39,7 @@ rule build_bench:
         required=bench_required_of,
         code=building_code,
     script:
-        "../scripts/build_bench.py"
+        "../scripts/build_framework.py"
 
 
 rule measure_bench:

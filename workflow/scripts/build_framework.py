@@ -1,4 +1,4 @@
-"""Compile a framework for a target, or make a bundle of binaries that a user gives."""
+"""Compile a framework, or its own benchmark, for a target, or make a bundle of binaries that a user gives."""
 
 from functools import partial
 from pathlib import Path
