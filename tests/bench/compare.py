@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,10 +20,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.campaigns import NOISE, PHASES, default_rules, recorded, simulate
-from tests.compared_study import compared_study, words
-from tests.experiments import cell_text, experiment_text
-from tests.project import Project, checkout
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.campaigns import NOISE, PHASES, default_rules, recorded, simulate  # noqa: E402
+from tests.compared_study import compared_study, words  # noqa: E402
+from tests.experiments import cell_text, experiment_text  # noqa: E402
+from tests.project import Project, checkout  # noqa: E402
 
 ROUNDS = 2_000_000
 """Of the stand-in in live trials: a unit of work, a token's, of some milliseconds."""
