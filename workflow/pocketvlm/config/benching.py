@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pocketvlm.config.sections import require_section
 from pocketvlm.config.study import Study
 from pocketvlm.errors import ConfigError
 from pocketvlm.stage import plain_errors
@@ -47,18 +47,9 @@ def require(study: Study) -> None:
     """Raise ConfigError when an experiment asks for no benchmark, or a framework of its cells has none."""
     folder = study.paths["experiments"]
     where = str(folder / f"{study.name}.yaml")
-    if "bench" not in study.experiment:
-        known = sorted(
-            path.stem
-            for path in folder.glob("*.yaml")
-            if re.search(r"^bench:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        )
-        listed = ", ".join(known) or "none"
-        raise ConfigError(
-            f"the experiment {study.name} asks for no benchmark",
-            where=where,
-            do=f"Add `bench: {{rounds: 10}}` to it, or choose one that has it: {listed}",
-        )
+    require_section(
+        "bench", study.experiment, study.name, folder, what="benchmark", example="bench: {rounds: 10}"
+    )
     cells = [cell for cell in study.cells if cell.unavailable is None]
     if without := sorted(
         {cell.framework for cell in cells if "bench" not in study.frameworks[cell.framework]}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.errors import ConfigError
+from pocketvlm.config.sections import require_section
 from pocketvlm.stage import plain_errors
 
 _DEFAULTS = {"busy_percent": 100, "first_s": 60, "throttle_percent": 10}
@@ -63,15 +62,4 @@ def require(experiment: Mapping[str, Any], name: str, folder: Path) -> None:
         name: of the experiment.
         folder: where the experiments are.
     """
-    if "soak" not in experiment:
-        known = sorted(
-            path.stem
-            for path in folder.glob("*.yaml")
-            if re.search(r"^soak:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        )
-        listed = ", ".join(known) or "none"
-        raise ConfigError(
-            f"the experiment {name} asks for no soak",
-            where=str(folder / f"{name}.yaml"),
-            do=f"Add `soak: {{duration_s: 1800}}` to it, or choose one that has it: {listed}",
-        )
+    require_section("soak", experiment, name, folder, what="soak", example="soak: {duration_s: 1800}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks
+from pocketvlm.config.sections import require_section
 from pocketvlm.config.space import QUANTISATION, Space, space
 from pocketvlm.config.study import Cell, Study
 from pocketvlm.devices.topology import Topology
@@ -185,15 +185,5 @@ def require(experiment: Mapping[str, Any], name: str, folder: Path) -> None:
         name: of the experiment.
         folder: where the experiments are.
     """
-    if "tune" not in experiment:
-        known = sorted(
-            path.stem
-            for path in folder.glob("*.yaml")
-            if re.search(r"^tune:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        )
-        raise ConfigError(
-            f"the experiment {name} asks for no search for settings",
-            where=str(folder / f"{name}.yaml"),
-            do=f"Add `tune: {{axes: {{threads: auto}}, runs: 40}}` to it, or choose one that has it: "
-            f"{', '.join(known) or 'none'}",
-        )
+    example = "tune: {axes: {threads: auto}, runs: 40}"
+    require_section("tune", experiment, name, folder, what="search for settings", example=example)
