@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ def store(folder: Path, output: Path, name: str) -> Path:
     entry = folder / name
     output.rename(passing / name)
     (passing / name).chmod(0o777 if (passing / name).is_dir() else 0o666)
-    (passing / name).rename(entry)
+    # Into a folder that is there already, as Snakemake does too.
+    shutil.move(passing / name, entry)
     passing.rmdir()
     return entry
 
@@ -119,6 +121,16 @@ def test_an_entry_that_nobody_registered_is_thrown_away(tmp_path: Path, folder: 
     (folder / "ef56.gguf").write_bytes(b"half")
     cache.prepare(folder, tmp_path / "results")
     assert not (folder / "ef56.gguf").exists()
+
+
+def test_a_bundle_made_twice_at_once_is_kept(tmp_path: Path, folder: Path) -> None:
+    entry = made_bundle(tmp_path, folder)
+    assert made_bundle(tmp_path, folder) == entry
+    assert (entry / entry.name / "bin" / "program").exists()
+    cache.prepare(folder, tmp_path / "results")
+    assert (entry / "bin" / "program").read_bytes() == b"program"
+    assert not (entry / entry.name).exists()
+    assert not list(folder.glob(f"{cache.PASSING}*"))
 
 
 def test_links_to_a_corrupt_entry_go_with_it(tmp_path: Path, folder: Path) -> None:

@@ -89,8 +89,9 @@ def prepare(cache_dir: Path, results: Path = Path("results")) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.startswith(PASSING):
                     if time.time() - _newest(entry) > PASSING_HOURS * 3600:
-                        _discard(entry)
+                        _discard(entry, cache_dir)
                     continue
+                _discard_second(entry)
                 seen = _seen(entry)
                 if canonical_json(seen) in trusted:
                     continue
@@ -106,7 +107,7 @@ def prepare(cache_dir: Path, results: Path = Path("results")) -> None:
                     entry.name,
                     found,
                 )
-                _discard(entry)
+                _discard(entry, cache_dir)
     _drop_dangling(results, cache_dir)
 
 
@@ -169,12 +170,24 @@ def _newest(path: Path) -> float:
     return max(item.lstat().st_mtime for item in (path, *path.rglob("*")))
 
 
-def _discard(entry: Path) -> None:
-    """Remove an entry: gone from its name at once, however long its removal takes."""
-    aside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=PASSING))
+def _discard(path: Path, cache_dir: Path) -> None:
+    """Remove something of the cache: gone from its name at once, however long its removal takes."""
+    aside = Path(tempfile.mkdtemp(dir=cache_dir, prefix=PASSING))
     with contextlib.suppress(FileNotFoundError):
-        entry.rename(aside / "discarded")
+        path.rename(aside / "discarded")
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _discard_second(entry: Path) -> None:
+    """Remove from an entry the folder that another workflow made at the same time under the same hash.
+
+    Snakemake moves a folder in with `shutil.move`, which puts it inside of one that is there already. Nobody
+    reads it there: a bundle is what its manifest lists.
+    """
+    second = entry / entry.name
+    if second.is_dir() and not second.is_symlink():
+        log.info("the cached %s was made twice at once: the second is thrown away", entry.name)
+        _discard(second, entry.parent)
 
 
 def _drop_dangling(results: Path, cache_dir: Path) -> None:
