@@ -36,6 +36,7 @@ METRICS = {
     ("decode", "tokens_per_second"): ("1/s", False),
     ("run", "duration"): ("ms", True),
     ("run", "rss_peak"): ("MiB", True),
+    ("run", "energy_net"): ("J", True),
     ("decode", "tokens"): ("1", None),
 }
 
@@ -270,6 +271,38 @@ def test_what_cannot_be_judged_fails_and_says_why(
         refuse(found, where="findings.md", log=logging.getLogger("pocketvlm.test"))
     if not of.values["b"]:
         assert "NA: decode could not be judged" in draw(of, found)
+
+
+def test_what_is_lost_of_one_side_is_told(made: Callable[..., Made]) -> None:
+    """A change may be what loses the runs: silence over those that are left must not hide it."""
+    of = made(1.0)
+    of.values["b"]["decode", "tokens_per_second"][:25] = ["NA: the answer broke off"] * 25
+    found = of.compare()
+    assert found["verdict"] == "no regression"
+    assert ", 15 of 40 pairs, p = " in sentences(found, "same")[0]
+    told = "decode is judged by 15 of 40 pairs: 25 of 40 runs of b: the answer broke off"
+    assert told in sentences(found, "note")
+    assert not [one for one in sentences(made(1.0).compare(), "note") if "is judged by" in one]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.2])
+def test_values_that_are_not_above_0_have_no_ratio(made: Callable[..., Made], value: float) -> None:
+    """Energy above rest may be negative: the pairs without such a run are a selection by what is compared."""
+    of = made(1.0)
+    of.values["b"]["run", "energy_net"] = [value, value, *[0.5] * 38]
+    of.values["a"]["run", "energy_net"] = [1.0] * 40
+    assert of.compare()["verdict"] == "no regression"
+    row = of.rows()["run.energy_net"]
+    assert (row["n"], row["verdict"], row["ratio"]) == ("0", "not judged", "")
+    assert row["reason"] == (
+        "0 pairs, 12 are needed (2 of 40 runs of b: not above 0, so that the metric has no ratio)"
+    )
+    of.rules = {"judge": ["run.energy_net"]}
+    found = of.compare()
+    assert (
+        found["verdict"] == "not judged"
+        and "energy above rest could not be judged" in sentences(found, "not judged")[0]
+    )
 
 
 def test_too_few_runs_judge_nothing(made: Callable[..., Made]) -> None:

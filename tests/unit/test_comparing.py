@@ -36,7 +36,7 @@ def resolved(tmp_path: Path) -> Any:
 
 
 def ask(resolved: Any, a: Any = None, b: Any = None, **more: Any) -> dict[str, Any]:
-    found, config = resolved(**more)
+    found, config = resolved(*more.pop("cells", ()), **more)
     sides = {name: side for name, side in (("side_a", a), ("side_b", b)) if side is not None}
     return comparing.comparison(found, {**config, **sides})
 
@@ -63,6 +63,17 @@ def test_a_setting_that_is_not_given_has_its_default(resolved: Any) -> None:
     assert ask(resolved, {"flash_attention": False}, {"flash_attention": True})["pairs"] == [pair]
     by_id = ask(resolved, pair["a"], pair["b"])
     assert by_id["pairs"] == [pair] and by_id["b"] == "flash_attention true"
+
+
+def test_a_value_may_have_commas(resolved: Any) -> None:
+    cells = [
+        cell_text(settings=f'{{threads: {n}, affinity: "{cpus}"}}')
+        for cpus in ("0-3,6", "0-1")
+        for n in (1, 2)
+    ]
+    found = ask(resolved, "affinity=0-3,6,threads=1", "affinity=0-1,threads=1", cells=cells)
+    assert (found["a"], found["b"]) == ("affinity 0-3,6", "affinity 0-1") and len(found["pairs"]) == 1
+    assert len(ask(resolved, "affinity=0-3,6", "affinity=0-1", cells=cells)["pairs"]) == 2
 
 
 def test_devices_may_differ_in_what_they_are_compiled_for(resolved: Any) -> None:

@@ -135,7 +135,8 @@ def _side(given: Any, name: str, traits: Mapping[str, Side], where: str) -> Side
     if given in traits:
         return {"cell": str(given)}
     side: Side = {}
-    for part in str(given).split(","):
+    # A comma before anything but the next axis belongs to the value: affinity=0-3,6.
+    for part in re.split(r",(?=[^,=]*=)", str(given)):
         axis, equals, value = part.partition("=")
         if not equals or not axis.strip() or axis.strip() in side:
             raise ConfigError(

@@ -30,6 +30,8 @@ COMPARED = (
 )
 """Prefixes of the metrics of which a ratio means something; what is asked for by name is compared besides."""
 
+_NO_RATIO = "not above 0, so that the metric has no ratio"
+
 Place = tuple[str, int]
 
 
@@ -217,6 +219,9 @@ def _side(runs: Runs, met: Met, phase: str, metric: str) -> Sides:
         if met.interleaved and len(values) == 2:
             kept[0].append(values[0])
             kept[1].append(values[1])
+    if any(reason.endswith(_NO_RATIO) for reason in lost):
+        # Whoever keeps those above 0 alone compares a selection by the very value that is compared.
+        kept = ([], [])
     lower = Metric(phase, metric, None, unit, "").lower_is_better
     why = "; ".join([part for part in (met.alone, _counted(lost, len(met.pairs))) if part])
     a, b = (np.array(values, dtype=np.float64) for values in kept)
@@ -236,7 +241,7 @@ def _unusable(row: Mapping[str, Any] | None, *, paired: bool) -> str:
     closed = [clause for clause in clauses if not (paired and clause.startswith(UNSTEADY))]
     if closed:
         return f"withheld: {'; '.join(closed)}"
-    return "" if row["value"] > 0 else "not above 0, so that it has no ratio"
+    return "" if row["value"] > 0 else _NO_RATIO
 
 
 def _counted(lost: Mapping[str, int], total: int) -> str:

@@ -126,6 +126,10 @@ def _of_metrics(
                 one.pair,
                 metric,
             )
+        if one.decides and one.sides.lost:
+            # Runs may be lost because of the very change that is looked for.
+            sentence = f"{what(one)} is judged by {_number(one)}{where}: {one.sides.lost}"
+            yield Finding("note", sentence, False, one.pair, metric)
 
 
 def told(one: Judged, *, named: bool = True) -> str:
@@ -164,9 +168,16 @@ def _worse(one: Judged) -> str:
 
 def _surely(one: Judged) -> str:
     assert one.difference is not None and one.p is not None, "what was not judged is not sure"
-    kind = "pairs" if one.sides.interleaved else "runs a side"
     p = "p < 0.0001" if one.p < 0.0001 else f"p = {one.p:.2g}"
-    return f"{one.difference.n} {kind}, {p}, effect {one.difference.effect:.2f}"
+    return f"{_number(one)}, {p}, effect {one.difference.effect:.2f}"
+
+
+def _number(one: Judged) -> str:
+    """Return by how many pairs a metric is judged, and of how many where some are lost."""
+    assert one.difference is not None, "what was not judged is judged by nothing"
+    lost = one.difference.n < one.sides.planned
+    of = f" of {one.sides.planned}" if lost else ""
+    return f"{one.difference.n}{of} {'pairs' if one.sides.interleaved else 'runs a side'}"
 
 
 def _of_answers(number: int, told: Answers, pairs: Sequence[Mapping[str, str]], rules: Rules) -> Finding:
