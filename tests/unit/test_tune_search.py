@@ -13,6 +13,7 @@ from pocketvlm.analyse.sensors import Value
 from pocketvlm.analyse.tune.pairs import least_pairs, ratio, together
 from pocketvlm.analyse.tune.plan import schedule, spread
 from pocketvlm.analyse.tune.search import Seen, choose, progress
+from pocketvlm.analyse.tune.tables import candidate_rows
 from pocketvlm.config.space import DEFAULTS
 from pocketvlm.errors import ConfigError, WorkloadError
 from tests.unit.tuning_cases import UNSEEN, Noise, Search, log_cost, plan_of, run_of, space_of
@@ -225,6 +226,24 @@ def simulated(effects: dict[tuple[str, object], float], seed: int) -> tuple[str,
     true = log_cost(PLANNED.of(name), effects)
     best = min(log_cost(each, effects) for each in (PLANNED.defaults, *PLANNED.candidates.values()))
     return name, true - log_cost(PLANNED.defaults, effects), true - best
+
+
+def test_those_that_fell_out_early_do_not_outrun_the_finalists() -> None:
+    """All were lucky in the first rung; only of the finalists the last one shows it."""
+    planned = plan_of({"threads": [1, 4], "batch": [128, 256]}, runs=64)
+    luck = (1.30, 1.28, 1.22, 1.18)
+    first = dict(zip(planned.start, luck, strict=True))
+
+    def make(name: str, rung: int, count: int) -> Seen:
+        speed = 1.0 if name == DEFAULTS else first[name] if rung == 0 else 1.12
+        return run_of(name, rung, count, 1 / speed)
+
+    state = Search(planned, make).finish()
+    rows = candidate_rows(planned, state, choose(planned, state), {})
+    out = [row for row in rows if row["status"] == "slower"]
+    assert out and max(row["speedup"] for row in out) > 1.2, "else this test is of nothing"
+    on = {row["candidate"] for row in rows if row["front"] == "yes"}
+    assert on == set(planned.start[:2])
 
 
 def test_with_the_noise_of_a_real_machine_it_is_right() -> None:

@@ -12,8 +12,9 @@ STEP = 0.01
 def front(points: Sequence[Mapping[str, float | None]]) -> list[bool | None]:
     """Say which points are on the front; None where that cannot be told.
 
-    A point is off it when another is at least as good in everything and better in something. What no point
-    has is left out of the comparison; of a point that lacks what others have nobody knows.
+    A point is off it when another is at least as good in everything, better in something, and better on the
+    whole (the product of all): else three that differ by little could each be beaten by the next. What no
+    point has is left out of the comparison; of a point that lacks what others have nobody knows.
 
     Args:
         points: values by quantity, less is better, positive; None where it is not known.
@@ -33,7 +34,7 @@ def _logs(point: Mapping[str, float | None], quantities: Sequence[str]) -> tuple
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Say whether one is nowhere worse than another and somewhere better, by more than STEP."""
+    """Say whether one is nowhere worse than another and somewhere better, by more than STEP, and in sum."""
     behind = [mine - theirs for mine, theirs in zip(one, other, strict=True)]
     step = math.log1p(STEP)
-    return max(behind) <= step and min(behind) < -step
+    return max(behind) <= step and min(behind) < -step and sum(behind) < 0

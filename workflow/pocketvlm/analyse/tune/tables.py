@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,13 @@ def candidate_rows(planned: Plan, state: State, choice: Choice, common: Row) -> 
         and row["status"] not in _OUTSIDE
         and (row["candidate"] != DEFAULTS or not state.defaults_break)
     ]
+    scale = _scales(state.rungs)
     points: list[Mapping[str, float | None]] = [
-        {"time": 1 / row["speedup"], "energy": row["energy_ratio"], "memory": row["memory_mib"]}
+        {
+            "time": 1 / (row["speedup"] * scale.get(row["candidate"], 1.0)),
+            "energy": row["energy_ratio"],
+            "memory": row["memory_mib"],
+        }
         for row in within
     ]
     found = dict(zip((row["candidate"] for row in within), front(points), strict=True))
@@ -134,6 +140,24 @@ def candidate_rows(planned: Plan, state: State, choice: Choice, common: Row) -> 
         if on is None:
             row["reason"] = f"{row['reason']}; front: something of it is not known"
     return sorted(rows, key=lambda row: (-(row["rung"] or 0), -(row["speedup"] or 0), row["candidate"]))
+
+
+def _scales(rungs: Sequence[Judged]) -> dict[str, float]:
+    """Return by candidate what takes its speedup in its last rung to the scale of the search's last rung.
+
+    Who goes on was in part lucky, and is less fast in the next rung; who fell out had no such chance, and
+    would seem faster than those that were faster than it. So what a rung's speedups lose on average
+    (geometric mean) over those that ran in the next, too, is taken from those that fell out there.
+    """
+    found: dict[str, float] = {}
+    scale = 1.0
+    for number in range(len(rungs) - 1, -1, -1):
+        mine = rungs[number].ratios
+        after = rungs[number + 1].ratios if number + 1 < len(rungs) else {}
+        logs = [math.log(after[name].value / mine[name].value) for name in mine if name in after]
+        scale *= math.exp(math.fsum(logs) / len(logs)) if logs else 1.0
+        found = dict.fromkeys(mine, scale) | found
+    return found
 
 
 def _row(planned: Plan, state: State, choice: Choice, name: str, last: tuple[int, Judged] | None) -> Row:
@@ -200,7 +224,7 @@ def _energy(rung: Judged, name: str) -> float | None:
     pairs = [
         (mine, theirs)
         for run in rung.runs[name]
-        if (mine := run.energy_j.value) and (theirs := own.get(run.round))
+        if (mine := run.energy_j.value or 0) > 0 and (theirs := own.get(run.round) or 0) > 0
     ]
     if name == DEFAULTS or not pairs:
         return None
