@@ -21,7 +21,7 @@ from pocketvlm.analyse.tune.front import front
 from pocketvlm.analyse.tune.overlay import overlay
 from pocketvlm.analyse.tune.plan import plan_of, resolve
 from pocketvlm.analyse.tune.runs import read_tune_run
-from pocketvlm.analyse.tune.search import Choice, Seen
+from pocketvlm.analyse.tune.search import Choice, Seen, progress
 from pocketvlm.analyse.tune.tables import tabulate
 from pocketvlm.config.schema import validate
 from pocketvlm.config.space import DEFAULTS, Space
@@ -174,7 +174,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_search_from_first_run_to_overlay(bench: Bench) -> None:
     index = bench.measure()
     made = len(bench.runner.made)
-    assert made <= 40 and bench.runner.roles.count("warmup") == len(bench.space["rungs"])
+    # The first warm-up is of a candidate that fails.
+    assert made <= 40 and bench.runner.roles.count("warmup") == len(bench.space["rungs"]) + 1
     assert set(index["failed"]) == {"threads=1 batch=256", "threads=8 batch=256"}
     assert sum("batch=256" in name for name in bench.runner.made) == 2, "what failed does not run again"
     stored = [bench.runner.store.run(run["run"]).meta for run in index["runs"]]
@@ -251,6 +252,17 @@ def test_what_does_not_fit_into_memory_is_out_before_it_runs(quick: Bench) -> No
     index = quick.measure()
     assert "threads=8 batch=128" not in quick.runner.made
     assert index["failed"]["threads=8 batch=128"]["reason"].startswith("it needs 9 GB")
+
+
+def test_a_warm_up_that_fails_leaves_another_to_make(quick: Bench) -> None:
+    state = progress(plan_of(TUNING, Space.of(quick.space)), [], {})
+    assert state.next is not None
+    quick.runner.fails = first = state.next[2][0]
+    assert first != DEFAULTS, "else this test is of nothing"
+    quick.measure()
+    made = list(zip(quick.runner.roles, quick.runner.made, strict=True))
+    assert made[0] == ("warmup", first)
+    assert made[1][0] == "warmup" and made[1][1] != first
 
 
 def test_defaults_that_fail_end_the_search(quick: Bench) -> None:
@@ -334,6 +346,18 @@ def test_the_front_is_what_nothing_beats() -> None:
     blind: list[dict[str, float | None]] = [{**point, "energy": None} for point in points]
     assert front(blind) == [False, False, False, False, True]
     assert front([{"time": None}]) == [None] and front([]) == []
+
+
+def test_three_that_differ_by_little_do_not_empty_the_front() -> None:
+    """Each is within 1 % of the next but in one thing, in which it is better."""
+    step = 1.01
+    shares = ((0, 0, 0), (1.5, -0.75, -0.75), (0.75, 0.75, -1.5))
+    points: list[dict[str, float | None]] = [
+        {"time": step**time, "energy": 10 * step**energy, "memory": 100 * step**memory}
+        for time, energy, memory in shares
+    ]
+    for turned in (points, points[1:] + points[:1], points[::-1]):
+        assert any(front(turned))
 
 
 def test_a_search_is_plain_values() -> None:

@@ -95,9 +95,20 @@ def test_combinations_that_contradict_each_other_are_left_out_with_the_reason() 
     assert Space.of(found.plain()) == found
 
 
+def test_what_a_value_brings_along_leaves_the_cells_wish() -> None:
+    found = space_of({"cache": ["f16", "q8_0"]}, settings={"flash_attention": True})
+    assert found.defaults.settings["flash_attention"] is True, "no axis varies it"
+    (quantised,) = found.candidates
+    assert quantised.settings["flash_attention"] is True
+    varied = space_of({"cache": ["f16"], "flash_attention": "auto"}, settings={"flash_attention": True})
+    assert varied.defaults.settings["flash_attention"] is False
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
+        ({"cache": ["f16", "q8 0"]}, "cache=q8 0 cannot be run in any combination: kv_type_k is 'q8 0'"),
+        ({"affinity": [" 0-99"], "threads": [1]}, "affinity= 0-99 cannot be run .* has no CPU 8"),
         ({"thread": [1]}, "there is no axis 'thread' .*tune.axes.thread.* Did you mean threads"),
         ({"threads": ["many"]}, r"threads=many cannot be run in any combination: threads is 'many'. Give an"),
         ({"threads": [1, 99]}, r"threads=99 cannot be run .* 99 threads would share 8 CPUs.*Remove it"),

@@ -144,22 +144,23 @@ def space(
             where=where,
             do="Give fewer values",
         )
-    touched = {
-        name
-        for axis, listed in values.items()
-        for value in listed
-        for name in settings_of(adapter, axis, value)
-    }
+    meant = [[set(settings_of(adapter, axis, one)) for one in listed] for axis, listed in values.items()]
+    touched = set().union(*itertools.chain(*meant))
+    # What only some values of an axis bring along is none of its own: the cell's wish for it stays.
+    varied = set().union(*(set.intersection(*each) for each in meant))
     own = frameworks.tuning(adapter).defaults(topology, quirks)
     base = {name: value for name, value in settings.items() if AFFINITY not in axes or name != AFFINITY}
-    anchor = {**base, **{name: own[name] for name in sorted(touched - {AFFINITY})}}
+    taken = varied | (touched - set(base))
+    anchor = {**base, **{name: own[name] for name in sorted(taken - {AFFINITY})}}
     defaults = Candidate(DEFAULTS, {}, quantisation, anchor)
     seen = {_identity(adapter, defaults, where)}
     found: list[Candidate] = []
     left_out: dict[str, str] = {}
     used: set[tuple[str, Any]] = set()
+    refused: dict[tuple[str, Any], str] = {}
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
+        words = {(axis, _text(value)) for axis, value in chosen.items()}
         name = " ".join(f"{axis}={_text(value)}" for axis, value in chosen.items())
         try:
             merged = _merged(adapter, anchor, chosen)
@@ -168,12 +169,13 @@ def space(
             _fits(merged, topology)
         except ConfigError as error:
             left_out[name] = f"{error.what}. {error.do}"
+            refused = dict.fromkeys(words, left_out[name]) | refused
             continue
-        used |= {(axis, _text(value)) for axis, value in chosen.items()}
+        used |= words
         if identity not in seen:
             seen.add(identity)
             found.append(candidate)
-    _check_used(values, used, axes, left_out, where)
+    _check_used(values, used, axes, refused, where)
     if len(found) < least:
         raise ConfigError(
             "the axes allow nothing but the framework's defaults", where=where, do="Give more values"
@@ -257,20 +259,20 @@ def _check_used(
     values: Mapping[str, Sequence[Any]],
     used: set[tuple[str, Any]],
     axes: Mapping[str, Any],
-    left_out: Mapping[str, str],
+    refused: Mapping[tuple[str, Any], str],
     where: str,
 ) -> None:
-    """Raise for a value that somebody wrote and no combination can have."""
+    """Raise for a value that somebody wrote and no combination can have, with the first reason."""
     for axis, listed in values.items():
         if axes[axis] == "auto":
             continue
         for value in listed:
             if (axis, _text(value)) in used:
                 continue
-            word = f"{axis}={_text(value)}"
-            why = next(reason for name, reason in left_out.items() if word in name.split(" "))
             raise ConfigError(
-                f"{word} cannot be run in any combination: {why}", where=f"{where}.{axis}", do="Remove it"
+                f"{axis}={_text(value)} cannot be run in any combination: {refused[axis, _text(value)]}",
+                where=f"{where}.{axis}",
+                do="Remove it",
             )
 
 

@@ -254,9 +254,13 @@ class _Session:
             place = (rung, planned.of(name).quantisation)
             if place in self._warm or name in self.failed:
                 continue
-            self._warm.add(place)
-            for _ in range(planned.warmups):
+            made = [
                 self._run(name, WARMUP, rung, count, f"rung {rung + 1}, warm-up")
+                for _ in range(planned.warmups)
+            ]
+            # One that failed warmed nothing: the next of its quantisation does it.
+            if None not in made:
+                self._warm.add(place)
 
     def _run(self, name: str, role: str, rung: int, count: int, what: str) -> StoredRun | None:
         """Run a candidate; None when it failed and is no default."""
