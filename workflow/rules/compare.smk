@@ -26,9 +26,10 @@ rule compare_cells:
         confidence=STUDY.analysis["bootstrap"]["confidence"],
         code=code_hash(
             "analyse/compare",
-            "analyse/records.py",
-            "analyse/metrics.py",
-            "analyse/variation.py",
+            *[
+                f"analyse/{name}.py"
+                for name in ("ranks", "records", "metrics", "variation", "numbers", "manuscript")
+            ],
             "analyse/figures",
         ),
     script:

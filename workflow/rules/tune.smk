@@ -11,7 +11,7 @@ with stage.plain_errors():
     TUNING = tuning.wanted(STUDY)
 
 # The library code that decides what runs next.
-SEARCHING = ["analyse/tune", "config/space.py", "config/tuning.py"]
+SEARCHING = ["analyse/tune", "analyse/ranks.py", "config/space.py", "config/tuning.py"]
 
 
 rule tune:
@@ -32,7 +32,14 @@ rule resolve_tuning:
     params:
         tuning=TUNING and TUNING.plain(),
         device=TUNING and STUDY.devices[TUNING.cell.device],
-        code=code_hash("config/space.py", "analyse/tune/plan.py", "devices/topology.py", "frameworks"),
+        code=code_hash(
+            "config/space.py",
+            "analyse/tune/plan.py",
+            "analyse/tune/pairs.py",
+            "cpulist.py",
+            "devices/topology.py",
+            "frameworks",
+        ),
     script:
         "../scripts/resolve_tuning.py"
 
