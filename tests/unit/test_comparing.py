@@ -100,6 +100,11 @@ def test_two_cells_need_no_words(resolved: Any) -> None:
     assert (found["a"], found["b"]) == ("quantisation Q4_0", "quantisation Q8_0") and len(found["pairs"]) == 1
 
 
+def test_one_cell_alone_is_refused(resolved: Any) -> None:
+    with pytest.raises(ConfigError, match=r"has one cell, and there is nothing .* Add what it is to be"):
+        ask(resolved, cells=[cell_text()])
+
+
 @pytest.mark.parametrize(
     ("a", "b", "says"),
     [

@@ -241,6 +241,12 @@ def _refuse_ambiguous(
 
 
 def _only_two(study: Study, where: str) -> list[Side]:
+    if len(study.cells) < 2:
+        raise ConfigError(
+            f"the experiment {study.name} has one cell, and there is nothing to compare it with",
+            where=where,
+            do="Add what it is to be compared with to its cells, or choose another experiment",
+        )
     if len(study.cells) != 2:
         raise ConfigError(
             f"the experiment {study.name} has {len(study.cells)} cells and does not say which to compare",
