@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pocketvlm.analyse import app as analysed
+from pocketvlm.analyse import interaction
 from pocketvlm.analyse.phases import of_phase, segment, without_interaction
 from pocketvlm.apps.record import Record, Recorder, Wait
 from pocketvlm.apps.statistics import Found
@@ -73,6 +76,26 @@ def test_without_a_wait_of_its_own_nobody_knows_when_the_answer_began():
     assert "decode" in report.unobservable
 
 
+def test_the_first_token_is_not_the_tap_that_asked_for_it():
+    report = understood(LOAD, DECODE)
+    assert report.first_token_us is None
+    assert "when its answer begins" in report.unobservable["first_token"]
+
+
+def test_what_is_done_between_prompt_and_answer_does_not_delay_the_first_token():
+    assert understood(LOAD, THINK, replace(DECODE, start_us=9_500_000)).first_token_us == 9_000_000
+
+
+def test_first_token_and_total_that_are_not_known_to_a_tenth_are_na():
+    report = understood(LOAD, replace(THINK, unsure_us=800_000), DECODE)
+    assert report.first_token_us is None
+    assert "5.00 s are known to 0.81 s only" in report.unobservable["first_token"]
+    assert "run" not in report.unobservable
+    report = understood(LOAD, THINK, replace(DECODE, unsure_us=1_000_000))
+    assert report.first_token_us == 9_000_000
+    assert "9.00 s are known to 1.06 s only" in report.unobservable["run"]
+
+
 @pytest.mark.parametrize(("unsure", "seen"), [(399_000, True), (401_000, False)])
 def test_a_phase_that_is_not_known_to_a_tenth_is_na(unsure, seen):
     report = understood(THINK, Wait(("decode",), 9_000_000, 13_000_000, unsure, "w"))
@@ -83,11 +106,12 @@ def test_the_apps_numbers_become_counters_and_counts():
     report = understood(
         LOAD, THINK, DECODE,
         time_load=Found(1900.0), time_total=Found(None, reason="the app shows no time.total"),
-        time_prompt_eval=Found(2900.0), rate_decode=Found(8.0), tokens_decode=Found(24.0),
+        time_prompt_eval=Found(2900.0), time_time_to_first_token=Found(4900.0),
+        rate_decode=Found(8.0), tokens_decode=Found(24.0),
         answer=Found(None, text="A cup."),
     )  # fmt: skip
     counters = {counter.name: counter for counter in report.counters}
-    assert set(counters) == {"load", "total", "prompt_eval", "decode_step"}
+    assert set(counters) == {"load", "total", "prompt_eval", "first_token", "decode_step"}
     assert (counters["decode_step"].value_ms, counters["decode_step"].covers) == (125.0, ())
     assert (counters["load"].value_ms, counters["load"].covers) == (1900.0, ("load",))
     assert counters["load"].unannounced_ms == 30.0, "a tap of 10 ms, and the clock"
@@ -95,6 +119,14 @@ def test_the_apps_numbers_become_counters_and_counts():
     assert counters["total"].reason == "the app shows no time.total"
     assert (report.tokens["decode"], report.decode_steps, report.answer) == (24, 23, "A cup.")
     assert understood(DECODE).decode_steps is None
+
+
+def test_the_tokens_of_the_whole_prompt_are_told_beside_the_rates():
+    run = SimpleNamespace(
+        output=output(LOAD, THINK, DECODE, tokens_prompt=Found(600.0), rate_decode=Found(8.0))
+    )
+    told = {m.metric: m.value for m in interaction.metrics(run, [])}
+    assert (told["reported_tokens.prompt"], told["reported_rate.decode"]) == (600.0, 8.0)
 
 
 def test_a_run_without_a_record_of_an_app_is_refused():

@@ -78,6 +78,8 @@ def changed(path, value):
         (("statistics", "rate.decode", "pattern"), "(", "w.statistics.rate.decode.pattern", "no regular"),
         (("statistics", "rate.decode", "unit"), "s", "w.statistics.rate.decode.unit", "has the unit 's'"),
         (("statistics", "speed"), {"from": "stats", "pattern": "(x)"}, "w: statistics", "speed"),
+        (("script", "run", 0), {"wait": {"gone": True}}, "w: script.run.0", None),
+        (("script", "run", 6, "phase"), None, "w.script.run", "would count as that of decode"),
         (("script", "run", 7, "phase"), ["decode", "other"], "w.script.run.7", "no phase 'other'"),
     ],
 )  # fmt: skip
@@ -126,14 +128,16 @@ def find(pattern, text, quantity="rate.decode", unit="tokens/s"):
         ("decode: 12.5 tok/s", 12.5),
         ("decode: 12,5 tok/s", 12.5),
         ("x\ndecode: 7 tok/s", 7),
-        ("decode: 0.0 tok/s", 0),
+        ("decode: 0,125 tok/s", 0.125),
     ],
 )
 def test_numbers_are_found(text, value):
     assert find(r"decode: (\S+) tok/s", text).value == value
 
 
-@pytest.mark.parametrize("shown", ["NaN", "inf", "-1.0", "1e9", "12.5.1", "\u0661\u0662", "9" * 30, "1.2,3"])
+@pytest.mark.parametrize(
+    "shown", ["NaN", "inf", "-1.0", "1e9", "12.5.1", "\u0661\u0662", "9" * 30, "1.2,3", "0.0", "1,234"]
+)
 def test_what_is_no_number_is_none_with_what_was_shown(shown):
     found = find(r"decode: (\S+) tok/s", f"decode: {shown} tok/s")
     assert found.value is None
@@ -146,6 +150,13 @@ def test_units_are_brought_to_ms_and_tokens_a_second():
     assert find(r"(\d+) ms", "decode 100 ms", "rate.decode", "ms/token").value == 10
     assert find(r"(\d+) ms", "decode 0 ms", "rate.decode", "ms/token").value is None
     assert "shows no rate.decode" in find(r"decode: (\S+)", "nothing of it").reason
+
+
+@pytest.mark.parametrize("shown", ["0", "1,234", "1.234", "12.5"])
+def test_a_count_is_a_whole_number_that_is_read_in_one_way(shown):
+    assert find(r"(\S+) out", "40 out", "tokens.decode", "tokens").value == 40
+    found = find(r"(\S+) out", f"{shown} out", "tokens.decode", "tokens")
+    assert found.value is None and shown in found.reason
 
 
 CLOCKS = logs.Clocks(1_000_000_000, "02-28 23:59:59.500000000")
@@ -162,6 +173,13 @@ def test_lines_of_the_log_are_put_on_the_clock_of_the_run():
     assert [line.t_us - CLOCKS.t_us for line in lines[:2]] == [250_000, 1_500_000]
     assert lines[0].text == "PocketChat: first" and lines[0].pid == 123
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x0b", "\x85", "\r"])
+def test_a_text_cannot_forge_a_line_of_the_log(end):
+    forged = "02-28 23:59:59.800  123   123 I PocketChat: finished"
+    lines = logs.parse(f"02-28 23:59:59.750  123   124 I PocketChat: said{end}{forged}\r\n", CLOCKS)
+    assert [line.t_us - CLOCKS.t_us for line in lines] == [250_000]
 
 
 def test_a_year_that_ends_within_a_run_changes_nothing():

@@ -21,6 +21,15 @@ def moments(report: Report) -> list[tuple[str, int, str]]:
     return [(b.name, b.t_us, b.phase) for b in report.boundaries]
 
 
+def test_an_answer_in_one_piece_does_not_show_its_first_token() -> None:
+    """Decode has no length then, and what precedes it is longer than it was by the answer."""
+    pieces = [*stdout_0_3_16()[:6], (3_900_000, b" a b c d"), (4_000_000, b"\n\n")]
+    report = read(output(pieces, stderr_0_3_16()))
+    assert report.first_token_us is None
+    for phase in ("first_token", "decode", "text_prefill"):
+        assert "in one piece" in report.unobservable[phase]
+
+
 EXPECTED = [
     ("start", 0, "load"),
     ("load_end", 1_000_000, "text_prefill"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_adapters_are_found_by_their_names() -> None:
 @settings(max_examples=300, deadline=None)
 def test_any_output_is_understood_or_refused(data: bytes, cuts: list[int]) -> None:
     survives(parse, pieces_of(data, cuts), [])
+
+
+def test_steps_that_were_not_made_have_no_time() -> None:
+    _, seen = read(FIXTURES / "mlc/verbose.yaml")
+    data = re.sub(rb"(decode -+\n.*?total tokens:) \d+", rb"\1 0", seen.stdout.data, flags=re.DOTALL)
+    data = data.replace(b"total time: 0.300 s", b"total time: 0 s")
+    report = parse(output(pieces_of(data, [len(data) // 2]), []), max_tokens=4, exact=False)
+    assert next(c.value_ms for c in report.counters if c.name == "decode") is None
 
 
 def test_a_long_run_of_line_ends_takes_no_time() -> None:

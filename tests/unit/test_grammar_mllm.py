@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ def test_output_read_after_the_end_is_not_later_than_it() -> None:
 @settings(max_examples=300, deadline=None)
 def test_any_output_is_understood_or_refused(data: bytes, cuts: list[int]) -> None:
     survives(parse, pieces_of(data, cuts), [])
+
+
+@pytest.mark.parametrize("flood", [b"\x1b[0m", b"\n" + b"-" * 30])
+def test_an_answer_that_ends_like_what_follows_it_takes_no_time(flood: bytes) -> None:
+    _, seen = read(LLAVA)
+    data = seen.stdout.data.replace(b" tea", b" tea" + flood * 1_000_000)
+    begun = time.process_time()
+    parse(output(pieces_of(data, [len(data) // 2]), []), max_tokens=4, exact=False)
+    assert time.process_time() - begun < 5
 
 
 def test_a_long_run_of_line_ends_takes_no_time() -> None:

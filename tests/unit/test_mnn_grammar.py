@@ -97,6 +97,7 @@ def test_a_pipe_brings_the_engines_last_line_late() -> None:
         (pieces(figures=FIGURES.replace(b"MAX_TOKENS_FINISHED", b"INTERNAL_ERROR")), "INTERNAL_ERROR"),
         (pieces(figures=FIGURES.partition(b"status")[0]), "no status"),
         (pieces(figures=FIGURES.replace(b"answer_tokens", b"tokens")), "no answer_tokens"),
+        (pieces(figures=FIGURES.replace(b"= 4 tokens", b"= 0 tokens")), "printed 0 answer_tokens"),
         (pieces(figures=FIGURES.replace(b"= 4 tokens", b"= 3 tokens")), "3 tokens, the budget is 4"),
         ([*pieces()[:2], *pieces()[3:]], "did not announce each phase"),
     ],
@@ -117,12 +118,36 @@ def test_a_failed_program_is_told_with_its_last_words() -> None:
         grammar("mnn").parse(failed, max_tokens=4, exact=True)
 
 
-def test_unfinished_asks_for_the_end_of_the_budget() -> None:
+def test_an_answer_in_one_piece_does_not_show_its_first_token() -> None:
+    report = read(pieces((b" a b c d",)))
+    assert report.first_token_us is None
+    assert "in one piece" in report.unobservable["first_token"]
+
+
+def test_figures_that_cannot_be_are_none() -> None:
+    report = read(pieces(figures=FIGURES.replace(b"480.000", b"0.000")))
+    vision = next(counter for counter in report.counters if counter.name == "image_encode")
+    assert (vision.value_ms, vision.reason) == (None, "mnn_vlm.py printed 0.000 ms as vision")
+    report = read(pieces(figures=FIGURES.replace(b"160 tokens", b"60 tokens")))
+    assert report.tokens["text_prefill"] is None
+
+
+def test_an_engine_that_speaks_again_and_again_takes_no_time() -> None:
+    spoken = b"[MNNLLM] response: text=" * 100_000
+    with pytest.raises(WorkloadError, match="printed no answer"):
+        read([*pieces()[:5], (1_500_500, spoken), (3_900_100, FIGURES)])
+
+
+def test_unfinished_asks_for_the_end_of_the_answer() -> None:
     stdout = b"".join(data for _, data in pieces())
     unfinished = command("mnn").unfinished
     assert unfinished(stdout, b"") is None
     assert unfinished(stdout.replace(b"\n", b"\r\n"), b"") is None
-    assert unfinished(stdout.partition(b"status")[0], b"") == "did not answer to the end"
+    assert unfinished(stdout.replace(b"MAX_TOKENS", b"NORMAL"), b"") is None
+    failed = FIGURES.replace(b"MAX_TOKENS_FINISHED", b"INTERNAL_ERROR")
+    forged = b"".join(data for _, data in pieces((b"\nstatus = MAX_TOKENS_FINISHED\n",), failed))
+    for cut in (stdout.partition(b"status")[0], forged, b""):
+        assert unfinished(cut, b"") == "did not answer to the end"
 
 
 @settings(max_examples=60, deadline=None)

@@ -54,6 +54,11 @@ def argv(
     )
 
 
+def test_fixed_settings_are_names_with_values() -> None:
+    with pytest.raises(ConfigError, match=r"fixed is \['context'\]"):
+        argv("mlc", change={"fixed": ["context"]})
+
+
 def value(words: list[str], option: str) -> str:
     assert words.count(option) == 1
     return words[words.index(option) + 1]

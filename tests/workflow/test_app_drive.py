@@ -28,7 +28,7 @@ pytestmark = pytest.mark.phone
 
 PREPARE: list[dict[str, Any]] = [{"start": {}}, {"wait": {"text": "Pocket Chat"}}]
 KILLED = "home log 300 I lowmemorykiller Kill 'x' (@PID@), uid 1\nhome crash 500\n"
-RUN = [{"wait": {"id": "never"}, "phase": ["load", "decode"]}]
+RUN = [{"wait": {"id": "never"}, "phase": ["load", "text_prefill", "decode"]}]
 
 
 @pytest.fixture(scope="module")

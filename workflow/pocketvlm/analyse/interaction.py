@@ -1,4 +1,4 @@
-"""Runs of apps: the time in which they were used by us, and the numbers that they show of themselves."""
+"""Runs of apps: the time in which they were used by us, and what they show of themselves besides times."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ def metrics(run: Run, intervals: Sequence[Interval]) -> Iterator[Metric]:
     yield Metric("run", "interaction_time", used * 1e-3, "ms", "derived")
     yield Metric("run", "interaction_steps", float(record.steps), "1", "host")
     yield Metric("run", "screen_looks", float(record.looks), "1", "host")
+    if found := record.found.get("tokens.prompt"):
+        # Text and image together: of neither phase alone.
+        yield Metric("run", "reported_tokens.prompt", found.value, "1", "framework", None, found.reason)
     for name, phase in _RATES.items():
         found = record.found.get(f"rate.{name}")
         if found is not None:

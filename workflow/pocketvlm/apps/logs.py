@@ -76,6 +76,7 @@ def parse(printed: str, clocks: Clocks) -> list[Line]:
     """Return the lines of a log; what is none of its form (`--------- beginning of main`) is left out."""
     return [
         Line(clocks.boot_us(match[1]), match[1], int(match[8]), match[10])
-        for line in printed.splitlines()
-        if (match := _LINE.match(line[:MAX_LINE]))
+        # Not splitlines: a text may hold what that takes for a line's end, and after it what looks like one.
+        for line in printed.split("\n")
+        if (match := _LINE.match(line[:MAX_LINE].rstrip("\r")))
     ]

@@ -160,13 +160,23 @@ def _check_phases(steps: Sequence[Step], where: str) -> None:
             do="Let the script load the model within `run`; where that happens with the first question, give "
             "its wait a list of phases that begins with load",
         )  # fmt: skip
-    if "decode" in seen and {"text_prefill", "image_encode", "image_prefill", "load"} & set(
-        seen[seen.index("decode") + 1 :]
-    ):
+    before = seen[: seen.index("decode")]
+    if not {"text_prefill", "image_encode", "image_prefill"} & {*before, *_with_decode(steps)}:
+        raise ConfigError(
+            "no step waits for the prompt to be evaluated, so that its time would count as that of decode",
+            where=f"{where}.run",
+            do="Wait for the first token with `phase: [text_prefill, image_encode, image_prefill]`; where "
+            "the app does not show it, give the wait for the end of the answer these and decode",
+        )
+    if {"text_prefill", "image_encode", "image_prefill", "load"} & set(seen[seen.index("decode") + 1 :]):
         raise ConfigError(
             "a phase of the prompt follows decode", where=f"{where}.run",
             do="A run is one question: load, prompt, answer, in this order",
         )  # fmt: skip
+
+
+def _with_decode(steps: Sequence[Step]) -> tuple[str, ...]:
+    return next(step.phases for step in steps if "decode" in step.phases)
 
 
 def _steps(given: Sequence[Mapping[str, Any]], where: str, variables: Mapping[str, str]) -> Iterator[Step]:

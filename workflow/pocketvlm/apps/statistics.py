@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pocketvlm.errors import ConfigError
@@ -27,6 +26,8 @@ UNITS = {
     "rate": {"tokens/s": 1.0, "ms/token": -1.0},
 }
 _NUMBER = re.compile(r"\d{1,12}(?:[.,]\d{1,9})?", re.ASCII)
+# One thousand two hundred and thirty-four, or one and a bit.
+_GROUPED = re.compile(r"[1-9]\d{0,2},\d{3}", re.ASCII)
 # Python's re has no limit on time: a text is cut before a pattern of the user's is tried on it.
 _MAX_TEXT = 200_000
 
@@ -123,15 +124,16 @@ def _found(statistic: Statistic, texts: Mapping[str, str]) -> Found:
         return Found(None, reason=f"the app shows no {statistic.quantity} in {shown!r}")
     if statistic.quantity == "answer":
         return Found(None, text=match[1])
-    if not _NUMBER.fullmatch(match[1].strip()):
-        return Found(None, text=match[1], reason=f"the app shows {match[1][:60]!r} as {statistic.quantity}")
-    number = float(match[1].strip().replace(",", "."))
-    factor = UNITS[statistic.quantity.partition(".")[0]][statistic.unit]
-    if factor < 0:
-        # Milliseconds a token, the reciprocal of a rate.
-        number = 1e3 / number if number else math.inf
-        factor = 1.0
-    value = number * factor
-    if not math.isfinite(value):
-        return Found(None, text=match[1], reason=f"the app shows {match[1][:60]!r} as {statistic.quantity}")
-    return Found(value, text=match[1])
+    told, kind = match[1].strip(), statistic.quantity.partition(".")[0]
+    none = Found(None, text=match[1], reason=f"the app shows {match[1][:60]!r} as {statistic.quantity}")
+    if not _NUMBER.fullmatch(told):
+        return none
+    if _GROUPED.fullmatch(told):
+        return replace(none, reason=f"{none.reason}, which may be thousands or a fraction")
+    number = float(told.replace(",", "."))
+    # What took no time, or had no token, was not measured; half a token is a number read wrongly.
+    if not number or (kind == "tokens" and not told.isdigit()):
+        return none
+    factor = UNITS[kind][statistic.unit]
+    # A negative one is milliseconds a token, the reciprocal of a rate.
+    return Found(1e3 / number if factor < 0 else number * factor, text=match[1])

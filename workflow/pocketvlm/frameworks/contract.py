@@ -168,7 +168,8 @@ class Report:
         first_token_us: arrival of the first chunk of the answer; None where it was not seen.
         unobservable: phase to reason, for phases whose extent could not be seen in this output. A phase in
             which the run has time that belongs to others (such as `other`, where nothing but the start was
-            seen) is among them. `first_token` to the reason, where that was not seen.
+            seen) is among them. `first_token` to the reason, where that was not seen; `run` where the
+            length of the whole is not known.
         offload: where it computed; None of a framework that never tells.
     """
 

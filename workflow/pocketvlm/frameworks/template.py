@@ -55,7 +55,7 @@ def argv(
         ConfigError: the quirks are incomplete, or cannot express the workload or the settings.
     """
     where = f"config/frameworks.yaml, {framework} {version}, quirks"
-    words, fixed = _words(quirks, where), dict(quirks.get("fixed") or {})
+    words, fixed = _words(quirks, where), _fixed(quirks, where)
     asked = {name for word in words for name in _NAME.findall(word)}
     values = {
         **files,
@@ -134,6 +134,15 @@ def _words(quirks: Mapping[str, Any], where: str) -> Sequence[str]:
             f"unknown quirk {unknown[0]}", where=f"{where}.{unknown[0]}", do=f"use some of {', '.join(_KEYS)}"
         )
     return words
+
+
+def _fixed(quirks: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    fixed = quirks.get("fixed") or {}
+    if not isinstance(fixed, Mapping):
+        raise ConfigError(
+            f"fixed is {fixed!r}", where=f"{where}.fixed", do="Give names of settings with their values"
+        )
+    return fixed
 
 
 def _check_setting(

@@ -147,6 +147,18 @@ def arrivals(stdout: Stream, begin: int, end: int) -> NDArray[np.int64]:
     return np.asarray(stdout.times[first : last + 1], dtype=np.int64)
 
 
+def in_one_piece(times: NDArray[np.int64], sampled: int | None) -> str:
+    """Return why the first token of an answer was not seen: all of it arrived at once. Empty where it was.
+
+    Args:
+        times: when the pieces of the answer arrived, shape (pieces,).
+        sampled: how many tokens it has, None if unknown; a single one is a piece by itself.
+    """
+    if times.size > 1 or sampled == 1:
+        return ""
+    return "the whole answer arrived in one piece: when its first token was there was not seen"
+
+
 def counted(times: NDArray[np.int64], rate: float | None) -> int | None:
     """Return how many tokens an answer has if its pieces are its tokens, or None where that is not confirmed.
 

@@ -45,6 +45,7 @@ DEFINITIONS = (
     ),
     Definition("reported", "the framework’s own counter, as printed", "ms", "framework"),
     Definition("reported_rate", "the rate that an app shows, as shown", "1/s", "framework"),
+    Definition("reported_tokens", "the number of tokens that an app shows, as shown", "1", "framework"),
     Definition(
         "interaction_time",
         "time in which an app is looked at, tapped and typed into: in no total",

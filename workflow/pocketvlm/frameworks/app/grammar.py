@@ -6,7 +6,7 @@ wait with others, or whose ends were seen too late for its length, is NA with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,6 +23,8 @@ UNSURE_SHARE = 0.1
 _CLOCK_MS = 20.0
 _EXPECTED = ("load", "text_prefill", "image_encode", "image_prefill", "decode")
 _PROMPT = ("text_prefill", "image_encode", "image_prefill")
+# Where an entry has another name for a counter than all adapters have.
+_NAMES = {"time_to_first_token": "first_token"}
 _FILED = {
     "load": "load",
     "image_encode": "image_encode",
@@ -42,9 +44,9 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     unobservable = _unobservable(record)
     tokens = {phase: _count(record, phase) for phase in ("decode", "text_prefill", "image_prefill")}
     answer = record.found["answer"].text if "answer" in record.found else ""
-    decoding = next((wait for wait in record.waits if wait.phases == ("decode",)), None)
-    if decoding is None:
-        unobservable["first_token"] = "the app does not show when its answer begins"
+    first, why = _first_token(record)
+    if first is None:
+        unobservable["first_token"] = why
     made = tokens["decode"]
     return Report(
         boundaries=_boundaries(record, output.wall_us),
@@ -54,8 +56,31 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
         answer=answer,
         answer_bytes=answer.encode(),
         token_times_us=np.empty(0, np.int64),
-        first_token_us=None if decoding is None else decoding.start_us,
+        first_token_us=first,
         unobservable=unobservable,
+    )
+
+
+def _first_token(record: Record) -> tuple[int | None, str]:
+    """Return when the answer began, as the last wait of the prompt ended; or None and why it was not seen."""
+    decoding = next((n for n, wait in enumerate(record.waits) if wait.phases == ("decode",)), None)
+    before = record.waits[: decoding or 0]
+    if not before or not set(before[-1].phases) & set(_PROMPT):
+        return None, "the app does not show when its answer begins"
+    if doubt := _doubt(before):
+        return None, doubt
+    return before[-1].end_us, ""
+
+
+def _doubt(waits: Sequence[Wait]) -> str:
+    """Return why the length of waits is not known closely enough; empty when it is."""
+    length = sum(wait.end_us - wait.start_us for wait in waits)
+    unsure = sum(wait.unsure_us for wait in waits)
+    if unsure <= UNSURE_SHARE * length:
+        return ""
+    return (
+        f"its {length * 1e-6:.2f} s are known to {unsure * 1e-6:.2f} s only: taps and looks at the "
+        "screen take their time"
     )
 
 
@@ -86,13 +111,10 @@ def _unobservable(record: Record) -> dict[str, str]:
             together = f"the app does not show where {', '.join(wait.phases[:-1])} and {wait.phases[-1]} part"
             found.update(dict.fromkeys(wait.phases, together))
     for phase, waits in by_phase.items():
-        length = sum(wait.end_us - wait.start_us for wait in waits)
-        unsure = sum(wait.unsure_us for wait in waits)
-        if phase not in found and unsure > UNSURE_SHARE * length:
-            found[phase] = (
-                f"its {length * 1e-6:.2f} s are known to {unsure * 1e-6:.2f} s only: taps and looks at the "
-                "screen take their time"
-            )
+        if doubt := _doubt(waits):
+            found.setdefault(phase, doubt)
+    if doubt := _doubt(record.waits):
+        found["run"] = doubt
     for phase in _EXPECTED:
         if phase not in by_phase:
             found[phase] = "the app's script waits for nothing that would show it"
@@ -111,9 +133,7 @@ def _counters(record: Record) -> Iterator[Counter]:
     if rate := record.found.get("rate.decode"):
         # As other frameworks that print a rate have it: the mean time of a step.
         step = 1e3 / rate.value if rate.value else None
-        why = rate.reason or (
-            "the app shows a rate of 0" if step is None else "nothing observed is the mean of the steps"
-        )
+        why = rate.reason or "nothing observed is the mean of the steps"
         yield Counter("decode_step", "decode", step, (), why)
 
 
@@ -128,4 +148,4 @@ def _counter(record: Record, name: str, found: Found) -> Counter:
         covers = ()
     reason = found.reason if found.value is None else "" if covers else "nothing observed means the same"
     unsure = sum(wait.unsure_us for wait in record.waits if set(wait.phases) & set(covers))
-    return Counter(name, phase, found.value, covers, reason, unsure * 1e-3 + _CLOCK_MS)
+    return Counter(_NAMES.get(name, name), phase, found.value, covers, reason, unsure * 1e-3 + _CLOCK_MS)

@@ -24,6 +24,7 @@ import numpy as np
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
 from pocketvlm.frameworks.llamacpp.offload import offload
+from pocketvlm.frameworks.transcript import in_one_piece
 
 # llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up; 'load time' ends
 # before it. What is queued is counted when it is awaited, so that encoding and evaluating the image lie
@@ -143,7 +144,12 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     prompt_tokens = timings["prompt eval"].count
     seen_image = any(event.name == "image_decode_start" for event in events)
     text_tokens = None if prompt_tokens is None or not seen_image else prompt_tokens - image_tokens
-    times = output.stdout.times[first_chunk : last_chunk + 1]
+    times = np.asarray(output.stdout.times[first_chunk : last_chunk + 1], dtype=np.int64)
+    if unseen := in_one_piece(times, tokens):
+        before = boundaries[[b.name for b in boundaries].index("first_token") - 1].phase
+        for phase in (before, "first_token"):
+            unobservable.setdefault(phase, unseen)
+        unobservable["decode"] = unseen
     return Report(
         boundaries=boundaries,
         counters=_counters(events, timings, steps, _unannounced(boundaries, output.stdout, answer_at, steps)),
@@ -155,8 +161,8 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
         decode_steps=steps,
         answer=data.decode("utf-8", errors="replace"),
         answer_bytes=data,
-        token_times_us=np.asarray(times, dtype=np.int64),
-        first_token_us=next(b.t_us for b in boundaries if b.name == "first_token"),
+        token_times_us=times,
+        first_token_us=None if unseen else next(b.t_us for b in boundaries if b.name == "first_token"),
         unobservable=unobservable,
         offload=offload(_clean(line) for line in output.stderr.data.split(b"\n")),
     )

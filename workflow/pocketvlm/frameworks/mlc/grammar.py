@@ -172,7 +172,7 @@ def _decode(found: Statistics, dialect: Dialect) -> Counter:
     rate, why_rate = positive(found.rates["decode"], "rate of decode", program)
     steps = found.counts.get("decode")
     grain, grain_rate = _grain(found, found.seconds.get("decode")), _grain(found, found.rates["decode"])
-    if rate is not None and steps is not None and (time is None or grain_rate < grain):
+    if rate is not None and steps and (time is None or grain_rate < grain):
         time, grain = steps / rate, grain_rate
     if time is None:
         return Counter("decode", "decode", None, reason=why_rate or why)

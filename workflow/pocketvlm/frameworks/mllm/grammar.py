@@ -41,6 +41,7 @@ from pocketvlm.frameworks.transcript import (
     check_count,
     check_exit,
     counted,
+    in_one_piece,
     positive,
     tail,
     timeline,
@@ -91,6 +92,7 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     else:
         sampled = _sampled(block, max_tokens=max_tokens, exact=exact)
     check_count(PROGRAM, sampled, max_tokens=max_tokens, exact=exact)
+    unseen = unseen or in_one_piece(times, sampled)
     marks = [
         *([Mark("load_end", where.loaded, "text_prefill")] if where.loaded >= 0 else []),
         *([Mark("prompt", where.echo, "text_prefill")] if where.loaded < 0 <= where.echo else []),

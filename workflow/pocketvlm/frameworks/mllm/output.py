@@ -36,6 +36,9 @@ _NEEDED = {
 # What may stand between the answer and the statistics besides line ends: a colour, or a line of dashes.
 _AFTER = re.compile(rb"(?:\x1b\[[0-9;]{0,32}[A-Za-z]|(?<=\n)-{20,200})\Z")
 _LONGEST_AFTER = 256
+# A program prints two or three of them; more are an answer, and each costs time.
+_MOST_AFTER = 16
+_BLOCK = 1 << 16
 # The last is a tensor that the file lacks: the program computes on with whatever was in memory.
 _COMPLAINT = re.compile(
     rb"^Error:|[Mm]agic number error|load error|^[^\n]{0,400}\S not found[ \t\r]{0,8}$", re.MULTILINE
@@ -131,14 +134,25 @@ class Answer:
 
 def _end(before: bytes) -> int:
     """Return where the answer ends in what stands before the statistics."""
-    end = len(before)
-    while True:
-        end = len(before[:end].rstrip(b"\r\n"))
+    end = _without_line_ends(before, len(before))
+    for _ in range(_MOST_AFTER):
         from_ = max(0, end - _LONGEST_AFTER)
         after = _AFTER.search(before[from_:end])
         if not after:
-            return end
-        end = from_ + after.start()
+            break
+        end = _without_line_ends(before, from_ + after.start())
+    return end
+
+
+def _without_line_ends(data: bytes, end: int) -> int:
+    """Return where the line ends begin that stand right before `end`; only what is looked at is copied."""
+    while end:
+        begin = max(0, end - _BLOCK)
+        kept = len(data[begin:end].rstrip(b"\r\n"))
+        if kept:
+            return begin + kept
+        end = begin
+    return 0
 
 
 def answer(stdout: bytes, block: Block) -> Answer:

@@ -6,6 +6,7 @@ program of the bundle, which finds the unpacked wheel beside itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ ROLES = ("model",)
 REQUIRED = (PROGRAM, "lib/MNN/llm/__init__.py")
 # What converts weights to the format.
 OPTIONAL = ("lib/MNN/tools/mnnconvert.py",)
+
+# What the program says last, of an answer that took its budget or ended by itself.
+_END = b"\nphase = other"
+_ENDED = re.compile(rb"^status = (?:MAX_TOKENS|NORMAL)_FINISHED\r?$", re.MULTILINE)
 
 _LEVELS = ("low", "normal", "high")
 _IMAGE = "<img>image_0</img>"
@@ -83,8 +88,5 @@ def command(
 
 def unfinished(stdout: bytes, stderr: bytes) -> str | None:
     """Return why a run that exited with 0 did not come to its end, by its output; None when it did."""
-    return (
-        None
-        if b"\nstatus = MAX_TOKENS_FINISHED" in stdout.replace(b"\r\n", b"\n")
-        else "did not answer to the end"
-    )
+    end = stdout.rfind(_END)
+    return None if end >= 0 and _ENDED.search(stdout, end) else "did not answer to the end"

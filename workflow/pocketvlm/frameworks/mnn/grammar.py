@@ -21,14 +21,15 @@ from itertools import pairwise
 
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
-from pocketvlm.frameworks.transcript import arrivals, check_count, check_exit, tail
+from pocketvlm.frameworks.transcript import arrivals, check_count, check_exit, in_one_piece, tail
 
 # No counter contains another.
 ACCOUNTING: tuple[Accounting, ...] = ()
 
 _PROGRAM = "mnn_vlm.py"
 _PHASE = re.compile(rb"^phase = (image_encode|text_prefill|other)\r?$", re.MULTILINE)
-_PROMPT = re.compile(rb"\[MNNLLM\] response: text=.*?, stream=1, max_new_tokens=-?\d{1,9}\r?\n", re.DOTALL)
+_PROMPT = b"[MNNLLM] response: text="
+_PROMPT_END = re.compile(rb", stream=1, max_new_tokens=-?\d{1,9}\r?\n")
 _CLOSING = re.compile(rb"\[MNNLLM\] response: \r?\n$")
 _FIGURE = re.compile(rb"^(\w{1,30}) = (\d{1,15}(?:\.\d{1,6})?) (?:ms|tokens)\r?$", re.MULTILINE)
 _STATUS = re.compile(rb"^status = (\w{1,40})\r?$", re.MULTILINE)
@@ -58,11 +59,12 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     check_exit(output, _PROGRAM)
     stdout = output.stdout
     data = stdout.data
-    prompt = _PROMPT.search(data)
+    spoken = data.find(_PROMPT)
+    prompt = None if spoken < 0 else _PROMPT_END.search(data, spoken)
     end = data.rfind(b"\nphase = other")
     if prompt is None or end < prompt.end():
         raise _unusable("printed no answer", output)
-    begin, figures = prompt.end(), dict(_FIGURE.findall(data[: prompt.start()] + data[end:]))
+    begin, figures = prompt.end(), dict(_FIGURE.findall(data[:spoken] + data[end:]))
     status = _STATUS.search(data, end)
     if status is None or status[1] not in _ENDS:
         raise _unusable(f"ended with {status[1].decode() if status else 'no status'}", output)
@@ -73,16 +75,23 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     sampled = _count(figures, b"answer_tokens", output)
     check_count(_PROGRAM, sampled, max_tokens=max_tokens, exact=exact)
     image, whole = (_count(figures, name, output) for name in (b"image_tokens", b"prompt_tokens"))
-    boundaries, unobservable = _boundaries(stdout, prompt.start(), (begin, last), output)
+    boundaries, unobservable = _boundaries(stdout, spoken, (begin, last), output)
+    times = arrivals(stdout, begin, last)
+    if unseen := in_one_piece(times, sampled):
+        unobservable["first_token"] = unobservable["decode"] = unseen
     return Report(
         boundaries=tuple(boundaries),
         counters=_counters(figures),
-        tokens={"decode": sampled, "image_prefill": image, "text_prefill": whole - image},
+        tokens={
+            "decode": sampled,
+            "image_prefill": image,
+            "text_prefill": whole - image if whole > image else None,
+        },
         decode_steps=sampled - 1,
         answer=data[begin:last].decode("utf-8", errors="replace"),
         answer_bytes=data[begin:last],
-        token_times_us=arrivals(stdout, begin, last),
-        first_token_us=next(b.t_us for b in boundaries if b.name == "first_token"),
+        token_times_us=times,
+        first_token_us=None if unseen else next(b.t_us for b in boundaries if b.name == "first_token"),
         unobservable=unobservable,
     )
 
@@ -123,15 +132,20 @@ def _counters(figures: Mapping[bytes, bytes]) -> tuple[Counter, ...]:
         value = figures.get(printed.encode())
         if value is None:
             made.append(Counter(name, phase, None, reason=f"{_PROGRAM} printed no {printed}"))
+        elif not float(value):
+            # Its clocks are of microseconds: what took none was not timed.
+            reason = f"{_PROGRAM} printed {value.decode()} ms as {printed}"
+            made.append(Counter(name, phase, None, reason=reason))
         else:
             made.append(Counter(name, phase, float(value), covers, why))
     return tuple(made)
 
 
 def _count(figures: Mapping[bytes, bytes], name: bytes, output: Output) -> int:
-    if not figures.get(name, b"").isdigit():
-        raise _unusable(f"printed no {name.decode()}", output)
-    return int(figures[name])
+    printed = figures.get(name, b"")
+    if not printed.isdigit() or not int(printed):
+        raise _unusable(f"printed {printed.decode() or 'no'} {name.decode()}", output)
+    return int(printed)
 
 
 def _unusable(what: str, output: Output) -> WorkloadError:
