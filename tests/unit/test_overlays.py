@@ -196,6 +196,20 @@ def test_what_is_not_there_is_a_row_or_an_error_with_the_same_reason(
         Root(tmp_path / "b", entry, rows=False).study()
 
 
+def test_the_overlay_of_the_documentation_gives_the_shipped_phone_its_binaries(tmp_path: Path) -> None:
+    text = (ROOT / "docs/frameworks-mllm-mlc.md").read_text()
+    (written,) = (part for part in text.split("```yaml\n")[1:] if part.startswith("mllm:"))
+    (tmp_path / "mine.yaml").write_text(written.partition("```")[0].replace("…", f"'{'0' * 64}'"))
+    for name in ("mllm-llava", "mlc-chat"):
+        (tmp_path / name).mkdir()
+    phone = load_yaml(ROOT / "config/devices/oneplus13r.yaml", "device")
+    table = frameworks.load(TABLE, [tmp_path / "mine.yaml"])
+    for name, version, backend in (("mllm", "1.llava", "cpu"), ("mlc-llm", "0.1", "opencl")):
+        driver = table[name]["backends"][backend].get("driver")
+        target = phone["driver_target" if driver else "target"]
+        assert frameworks.missing(table[name], version, target) is None
+
+
 def test_a_received_study_needs_nothing_here_and_tells_no_folder(tmp_path: Path) -> None:
     root = Root(tmp_path, framework_tree.from_tree("secret/tree"), rows=False)
     (root.mine.parent / "secret/tree").mkdir(parents=True)
