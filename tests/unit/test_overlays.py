@@ -110,6 +110,28 @@ def test_tables_that_contradict_themselves(tmp_path: Path, changes: dict[str, An
         frameworks.load(TABLE, [mine])
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x: {versions: {1.0: {unprovisioned: y}}}", "'1.0' is a float and no text: write it in quotes"),
+        ("x: {versions: {2026-10-01: {unprovisioned: y}}}", "'2026-10-01' is a date and no text"),
+        ("x: {backends: {on: {}}}", r"'on' is a bool and no text.*mine\.yaml:1"),
+        ("? [a]\n: {}", "a key is a list and no text"),
+        ("x: {versions: {'1': {source: {kind: directory, path: ~nobody-at-all/x}}}}", "no home folder for"),
+        (
+            "x: {versions: {'1': {source: {kind: wheel, targets: {t: {file: x.whl, sha256: '0'}}}}}}".replace(
+                "'0'", f"'{'0' * 64}'"
+            ),
+            r"targets\.t\.file.*<project>-<version>-<python>-<abi>-<platform>",
+        ),
+    ],
+)
+def test_an_overlay_that_yaml_reads_as_something_else(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        frameworks.load(TABLE, [tmp_path / "mine.yaml"])
+
+
 def test_an_overlay_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such file .*none\.yaml"):
         frameworks.load(TABLE, [tmp_path / "none.yaml"])
@@ -121,6 +143,8 @@ def test_overlays_are_named_in_two_ways() -> None:
     assert found == [Path("a.yaml"), Path("b.yaml"), Path("c.yaml"), Path.home() / "d.yaml"]
     assert study.overlays({"catalogues": {"frameworks_overlay": "a.yaml"}}) == [Path("a.yaml")]
     assert study.overlays({"catalogues": {}}) == []
+    with pytest.raises(ConfigError, match="no home folder for '~nobody-at-all/x'"):
+        study.overlays({"frameworks": "~nobody-at-all/x", "catalogues": {}})
 
 
 class Root:
@@ -151,8 +175,15 @@ class Root:
         ({"kind": "prebuilt", "path": "none.tar", "sha256": "0" * 64}, r"none\.tar, does not exist"),
         (
             {"kind": "prebuilt", "targets": {"aarch64-linux-android": {"path": "x", "sha256": "0" * 64}}},
-            rf"no binaries for {host_target()}, only for aarch64-linux-android",
+            rf"no binaries for {host_target()}, only for aarch64-linux-android: add them to its source, or "
+            "give the backend `driver: true`",
         ),
+        ({"kind": "directory", "path": "frameworks.yaml"}, r"frameworks\.yaml, is no folder: unpack it"),
+        (
+            {"kind": "prebuilt", "path": "/dev/null", "sha256": "0" * 64},
+            "null, is neither a folder nor a file",
+        ),
+        ({"kind": "directory", "path": "x" * 5000}, r"cannot be reached \(File name too long\)"),
     ],
 )
 def test_what_is_not_there_is_a_row_or_an_error_with_the_same_reason(
@@ -163,6 +194,20 @@ def test_what_is_not_there_is_a_row_or_an_error_with_the_same_reason(
     assert cell.unavailable is not None
     with pytest.raises(ConfigError, match=rf"{reason}.*cells\.0\.framework.*absent: row"):
         Root(tmp_path / "b", entry, rows=False).study()
+
+
+def test_the_overlay_of_the_documentation_gives_the_shipped_phone_its_binaries(tmp_path: Path) -> None:
+    text = (ROOT / "docs/frameworks-mllm-mlc.md").read_text()
+    (written,) = (part for part in text.split("```yaml\n")[1:] if part.startswith("mllm:"))
+    (tmp_path / "mine.yaml").write_text(written.partition("```")[0].replace("…", f"'{'0' * 64}'"))
+    for name in ("mllm-llava", "mlc-chat"):
+        (tmp_path / name).mkdir()
+    phone = load_yaml(ROOT / "config/devices/oneplus13r.yaml", "device")
+    table = frameworks.load(TABLE, [tmp_path / "mine.yaml"])
+    for name, version, backend in (("mllm", "1.llava", "cpu"), ("mlc-llm", "0.1", "opencl")):
+        driver = table[name]["backends"][backend].get("driver")
+        target = phone["driver_target" if driver else "target"]
+        assert frameworks.missing(table[name], version, target) is None
 
 
 def test_a_received_study_needs_nothing_here_and_tells_no_folder(tmp_path: Path) -> None:
@@ -205,6 +250,8 @@ def test_weights_of_another_format_say_what_lacks(given: dict[str, Any], tmp_pat
     )
     (tmp_path / "w/model.odd").unlink()
     assert "the odd weights model.odd do not exist" in str(why(given, tmp_path))
+    given["formats"]["odd"]["Q4"]["model"]["path"] = "x" * 5000
+    assert "xx do not exist" in str(why(given, tmp_path))
 
 
 def test_weights_are_taken_with_their_record_and_refused_when_they_are_others(
@@ -233,6 +280,55 @@ def test_paths_of_gguf_files_are_what_they_were() -> None:
     assert formats.record_path(found["model"]) == "w/m/mllm-Q4_K/model.json"
 
 
+def checked(
+    table: frameworks.Table,
+    models: dict[str, Any],
+    tools: dict[str, Any],
+    folder: Path,
+    *,
+    driver_targets: tuple[str, ...] = (),
+) -> dict[str, str]:
+    """What the check says, by framework."""
+    lines = check_frameworks(
+        table, models, tools, targets=[host_target()], driver_targets=driver_targets, models_folder=folder,
+        results=folder / "results",
+    )  # fmt: skip
+    said: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        name = line.partition(":")[0] if not line.startswith(" ") else name
+        said[name] = f"{said.get(name, '')}\n{line}"
+    return said
+
+
+def test_the_check_looks_for_each_backend_where_it_would_run_and_for_what_its_build_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENCL_SDK_ROOT", "HEXAGON_SDK_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    phone = "aarch64-linux-android"
+    (tmp_path / "given/bin").mkdir(parents=True)
+    (tmp_path / "given/bin/llama-mtmd-cli").write_text("#!/bin/sh\n")
+    source = {"path": "given", "sha256": tree_sha256(tmp_path / "given")}
+    gpu = framework_tree.entry({"kind": "prebuilt", "targets": {phone: source}})
+    gpu = {**gpu, "backends": {"opencl": {"driver": True}}}
+    table = frameworks.load(TABLE, [overlay(tmp_path / "mine.yaml", gpu_stand_in=gpu)])
+    models, tools = (load_yaml(ROOT / f"config/{name}.yaml", name) for name in ("models", "toolchains"))
+    # As if an NDK were there: only what the backends need besides is asked for.
+    tools["zig"]["targets"][phone] = tools["zig"]["targets"]["aarch64-linux-musl"]
+    del tools["ndk"]
+    said = checked(table, models, tools, tmp_path, driver_targets=(phone,))
+    assert f"ok: {phone}: binaries given" in said["gpu-stand-in"]
+    assert "MISSING" not in said["gpu-stand-in"], "no binaries are needed for what does not run there"
+    llama = said["llama.cpp"]
+    assert f"opencl-{host_target()}" not in llama and f"cpu-{phone}" not in llama
+    assert f"llama.cpp-0.3.16-opencl-{phone}: MISSING: building for opencl needs Khronos' OpenCL" in llama
+    assert f"llama.cpp-0.3.9-hexagon-{phone}: MISSING: version 0.3.9 has no backend hexagon" in llama
+    assert f"llama.cpp-0.3.36-hexagon-{phone}: MISSING: building for hexagon needs Qualcomm's" in llama
+    assert f"cpu-{host_target()}: not built yet; an experiment with it builds it" in llama
+    assert "INT4 (made here from its GGUF files)" in said["mnn"]
+
+
 def test_the_check_tells_every_kind_of_source(tmp_path: Path) -> None:
     tree = framework_tree.write_tree(tmp_path / "tree")
     (tmp_path / "bin").mkdir()
@@ -250,16 +346,11 @@ def test_the_check_tells_every_kind_of_source(tmp_path: Path) -> None:
     entries["pinned_stand_in"]["versions"]["1"]["source"]["sha256"] = "1" * 64
     table = frameworks.load(TABLE, [overlay(tmp_path / "mine.yaml", **entries)])
     models, tools = (load_yaml(ROOT / f"config/{name}.yaml", name) for name in ("models", "toolchains"))
-    lines = check_frameworks(
-        table, models, tools, targets=[host_target()], models_folder=tmp_path, results=tmp_path / "results"
-    )
-    said: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        name = line.partition(":")[0] if not line.startswith(" ") else name
-        said[name] = f"{said.get(name, '')}\n{line}"
+    said = checked(table, models, tools, tmp_path)
     assert f"hash {tree_sha256(tree)}, built with zig" in said["tree-stand-in"]
-    assert f"hash is {tree_sha256(tree)} and NOT the expected 1111" in said["pinned-stand-in"]
+    pinned = said["pinned-stand-in"]
+    assert f"hash is {tree_sha256(tree)} and NOT the expected 1111" in pinned
+    assert "MISSING: " in pinned and " ok: " not in pinned and "builds it" not in pinned
     assert "MISSING" in said["script-stand-in"] and "expected 0000" in said["script-stand-in"]
     assert "there is no bin/llama-mtmd-cli" in said["empty-stand-in"]
     assert "none, does not exist" in said["away-stand-in"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -20,6 +21,8 @@ from pocketvlm.build.framework import build_framework
 from pocketvlm.errors import ConfigError, IntegrityError, PocketvlmError, ProvisionError
 from pocketvlm.provenance import read_json, sha256_file
 from pocketvlm.provision import elf, sources
+from pocketvlm.provision import prebuilt as prebuilt_module
+from pocketvlm.provision import tree as tree_module
 from pocketvlm.provision.prebuilt import take_prebuilt
 from pocketvlm.provision.tree import copy_tree, tree_sha256
 from pocketvlm.provision.zipped import unpack_zip
@@ -98,6 +101,42 @@ def test_a_link_out_of_a_tree_is_refused(tree: Path, tmp_path: Path, target: str
     (tree / "link").symlink_to(target)
     with pytest.raises(IntegrityError, match="the link link leads out of the folder"):
         copy_tree(tree, tmp_path / "copy")
+
+
+def test_a_link_that_leads_out_of_a_tree_through_another_link_is_refused(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tree / "deep").mkdir()
+    (tree / "deep/up").symlink_to("..")
+    (tree / "same").symlink_to("deep/up/words")
+    assert copy_tree(tree, tmp_path / "copy") == tree_sha256(tree), "one that stays inside may do so"
+    # To the letter this is `secret` in the tree itself.
+    (tree / "link").symlink_to("deep/up/../secret")
+    with pytest.raises(
+        IntegrityError, match=r"the link link leads out of the folder, to 'deep/up/\.\./secret'"
+    ):
+        copy_tree(tree, tmp_path / "other")
+
+
+def test_a_name_that_is_no_text_is_told_and_no_crash(tree: Path, tmp_path: Path) -> None:
+    (tree / os.fsdecode(b"caf\xe9")).write_text("x")
+    for read in (tree_sha256, lambda folder: copy_tree(folder, tmp_path / "copy")):
+        with pytest.raises(ProvisionError, match=r"the name 'caf.' is no UTF-8 .*tree"):
+            read(tree)
+    (tree / os.fsdecode(b"caf\xe9")).unlink()
+    (tree / "link").symlink_to(os.fsdecode(b"caf\xe9"))
+    with pytest.raises(ProvisionError, match="is no UTF-8"):
+        tree_sha256(tree)
+
+
+def test_a_file_that_goes_away_while_its_tree_is_read_is_told(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = list(tree_module.walk(tree))
+    (tree / "words").unlink()
+    monkeypatch.setattr(tree_module, "walk", lambda _: iter(stale))
+    for read in (tree_sha256, lambda folder: copy_tree(folder, tmp_path / "copy")):
+        with pytest.raises(ProvisionError, match=r"went away while it was read .*words\)\. Start again"):
+            read(tree)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +234,18 @@ def test_binaries_that_are_not_there_or_not_what_was_pinned(archive: Path, tmp_p
     assert not (tmp_path / "taken/x").exists()
 
 
+def test_binaries_that_may_not_be_read_are_told(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    sha256 = sha256_file(archive)
+    monkeypatch.setattr(prebuilt_module, "sha256_file", refuse)
+    with pytest.raises(ProvisionError, match=r"cannot be read .*binaries\.tar\.gz\)\. Make it readable"):
+        prebuilt(tmp_path, archive, sha256=sha256)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -244,6 +295,7 @@ def test_a_zip_archive_becomes_the_same_bundle(bundle: Path, tmp_path: Path) -> 
         ([("a", b"x", 0o644), ("a", b"y", 0o644)], "twice, or below a file"),
         ([("a", b"x", 0o644), ("a/b", b"y", 0o644)], "twice, or below a file"),
         ([("bomb", bytes(1 << 20), 0o644)], "unpacks to more than it may"),
+        ([("a" * 300, b"x", 0o644)], "is damaged or encrypted: File name too long"),
     ],
 )
 def test_zip_archives_that_cannot_be_used(
@@ -254,8 +306,13 @@ def test_zip_archives_that_cannot_be_used(
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_damaged_zip_archive_is_never_a_crash(tmp_path: Path) -> None:
-    whole = zipped(tmp_path / "a.zip", ("a", b"some text" * 9, 0o644)).read_bytes()
+@pytest.mark.parametrize(
+    "packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_zip_archive_is_never_a_crash(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as packed:
+        packed.writestr("a", b"some text" * 9)
+    whole = (tmp_path / "a.zip").read_bytes()
     for at in range(0, len(whole), 3):
         (tmp_path / "x.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         with contextlib.suppress(IntegrityError):

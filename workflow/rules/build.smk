@@ -80,5 +80,6 @@ rule check_frameworks:
         models_folder=str(STUDY.paths["models"].parent),
         toolchains=STUDY.toolchains,
         targets=sorted({HOST, *(device["target"] for device in STUDY.devices.values())}),
+        driver_targets=sorted({d["driver_target"] for d in STUDY.devices.values() if "driver_target" in d}),
     script:
         "../scripts/check_frameworks.py"

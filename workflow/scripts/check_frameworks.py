@@ -12,6 +12,7 @@ with stage(snakemake):
         params.models,
         params.toolchains,
         targets=params.targets,
+        driver_targets=params.driver_targets,
         models_folder=Path(params.models_folder),
         results=Path(RESULTS),
     ):

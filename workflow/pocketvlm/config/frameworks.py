@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -195,14 +196,31 @@ def missing(entry: Mapping[str, Any], version: str, target: str) -> str | None:
     named = source.get("targets", {}).get(target) if "targets" in source else source
     if named is None:
         known = ", ".join(sorted(source["targets"]))
-        return f"version {version} has no binaries for {target}, only for {known}: add them to its source"
+        return (
+            f"version {version} has no binaries for {target}, only for {known}: add them to its source, or "
+            "give the backend `driver: true` if they are for the device's driver_target"
+        )
     if source["kind"] == "wheel":
         return None
-    path = Path(named["path"])
-    if not path.exists():
-        what = "source tree" if source["kind"] == "directory" else "folder or archive of binaries"
-        # The reason stands in tables that are sent to others: it tells a name and no folder.
-        return (
-            f"the {what} of version {version}, {path.name}, does not exist: put it there or correct its path"
-        )
+    trees = source["kind"] == "directory"
+    why = _not_there(Path(named["path"]), folder=trees)
+    if why is None:
+        return None
+    what = "source tree" if trees else "folder or archive of binaries"
+    # The reason stands in tables that are sent to others: it tells a name and no folder.
+    return f"the {what} of version {version}, {Path(named['path']).name}, {why}"
+
+
+def _not_there(path: Path, *, folder: bool) -> str | None:
+    """Return why a path is no folder, or neither file nor folder, and what to do; None when it is."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "does not exist: put it there or correct its path"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror}): let it be read or correct its path"
+    if folder and not stat.S_ISDIR(mode):
+        return "is no folder: unpack it, and name its folder"
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        return "is neither a folder nor a file: correct its path"
     return None

@@ -25,13 +25,21 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice instead of keeping the last."""
+    """A safe loader that refuses a key written twice instead of keeping the last, and one that is no text."""
 
 
 def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     pairs: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):  # 1.0 is a number, on is true: no name that anything else could mean
+            written = getattr(key_node, "value", None)
+            named = (
+                f"{written!r} is a {type(key).__name__}" if isinstance(written, str) else "a key is a list"
+            )
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {named} and no text: write it in quotes", key_node.start_mark
+            )
         if key in pairs:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key!r} is written twice", key_node.start_mark

@@ -247,9 +247,8 @@ def overlays(config: Mapping[str, Any]) -> list[Path]:
     """
     named = [name.strip() for name in str(config.get("frameworks", "")).split(",")]
     more = config["catalogues"].get("frameworks_overlay", [])
-    return [
-        Path(name).expanduser() for name in (*([more] if isinstance(more, str) else more), *named) if name
-    ]
+    every = (*([more] if isinstance(more, str) else more), *named)
+    return [formats.located(name, Path()) for name in every if name]
 
 
 def _device(

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pocketvlm import frameworks as adapters
+from pocketvlm.build import requires
 from pocketvlm.build.toolchains import resolve
 from pocketvlm.config.frameworks import missing
 from pocketvlm.errors import PocketvlmError
 from pocketvlm.provenance import sha256_file
 from pocketvlm.provision import sources
 from pocketvlm.provision.prebuilt import take_prebuilt
+from pocketvlm.provision.tree import reading
 from pocketvlm.weights import formats
 
 Lines = Iterator[str]
@@ -26,6 +28,7 @@ def check_frameworks(
     toolchains: Mapping[str, Any],
     *,
     targets: Sequence[str],
+    driver_targets: Sequence[str],
     models_folder: Path,
     results: Path,
 ) -> Lines:
@@ -34,6 +37,7 @@ def check_frameworks(
     Args:
         frameworks, models, toolchains: the tables.
         targets: what to look for: those of the experiment's devices, and this machine's.
+        driver_targets: the same for the backends that load a driver.
         models_folder: that of the table of models.
         results: folder of results.
     """
@@ -53,8 +57,15 @@ def check_frameworks(
             if "app" in about:
                 yield _line(*_app(about["app"]))
                 continue
-            for target in targets:
-                yield from _target(name, entry, version, target, toolchains, results, command)
+            for target in sorted({*targets, *driver_targets}):
+                backends = {
+                    backend: its
+                    for backend, its in entry["backends"].items()
+                    if target in (driver_targets if its.get("driver") else targets)
+                }
+                if backends:
+                    part = {**entry, "backends": backends}
+                    yield from _target(name, part, version, target, toolchains, results, command)
         if command and command.ROLES and command.WEIGHTS != formats.GGUF:
             yield from _weights(models, command, models_folder)
 
@@ -64,7 +75,11 @@ def _app(app: Mapping[str, Any]) -> tuple[str, str]:
     if "apk" not in app:
         return THERE, f"app {app['package']} {app['version_name']}, to be installed on the phone by hand"
     path, expected = Path(app["apk"]["path"]), app["apk"]["sha256"]
-    actual = sha256_file(path) if path.is_file() else None
+    try:
+        with reading(path):
+            actual = sha256_file(path) if path.is_file() else None
+    except PocketvlmError as error:
+        return LACKING, f"app {app['package']}: {error}"
     if actual != expected:
         what = f"has sha256 {actual}, NOT the expected {expected}" if actual else "does not exist"
         return LACKING, f"app {app['package']}: {path} {what}"
@@ -103,15 +118,25 @@ def _target(
             yield _line(THERE, f"{target}: {about['file']} of the package index, sha256 {about['sha256']}")
         else:
             tool = resolve(_of(toolchains, target), target)
-            told = _told(source, about, target)
+            state, told = _told(source, about, target)
+            if state == LACKING:
+                yield _line(LACKING, f"{target}: {told}")
+                return
             yield _line(THERE, f"{target}: {told}, built with {tool.name} {tool.version}")
     except PocketvlmError as error:
         yield _line(LACKING, f"{target}: {error}")
         return
-    for backend in sorted(entry["backends"]):
+    for backend, its in sorted(entry["backends"].items()):
         bundle = results / "bundles" / f"{name}-{version}-{backend}-{target}"
-        there = (bundle / "manifest.json").is_file()
-        yield f"      {bundle.name}: {'built' if there else 'not built yet; an experiment with it builds it'}"
+        lacking = requires.lacking(
+            its.get("requires", {}), backend=backend, version=version, target=target, toolchains=toolchains
+        )
+        if (bundle / "manifest.json").is_file():
+            yield f"      {bundle.name}: built"
+        elif lacking is not None:
+            yield f"      {bundle.name}: {LACKING}: {lacking}"
+        else:
+            yield f"      {bundle.name}: not built yet; an experiment with it builds it"
 
 
 def _look_into(
@@ -145,14 +170,15 @@ def _of(toolchains: Mapping[str, Any], target: str) -> dict[str, Any]:
     }
 
 
-def _told(source: Mapping[str, Any], about: Mapping[str, Any], target: str) -> str:
+def _told(source: Mapping[str, Any], about: Mapping[str, Any], target: str) -> tuple[str, str]:
+    """Return whether a version's sources can be built, and what they are."""
     if source["kind"] == sources.SDIST:
-        return f"archive {about['project']} {about['version']} of the package index, sha256 {about['sha256']}"
-    actual = sources.tree(source, target)
+        archive = f"archive {about['project']} {about['version']} of the package index"
+        return THERE, f"{archive}, sha256 {about['sha256']}"
+    actual, path = sources.tree(source, target), sources.origin(source, target)
     if actual != about["sha256"]:
-        path = sources.origin(source, target)
-        return f"source tree {path}, whose hash is {actual} and NOT the expected {about['sha256']}"
-    return f"source tree {sources.origin(source, target)}, hash {actual}"
+        return LACKING, f"source tree {path}, whose hash is {actual} and NOT the expected {about['sha256']}"
+    return THERE, f"source tree {path}, hash {actual}"
 
 
 def _weights(models: Mapping[str, Any], command: adapters.Command, folder: Path) -> Lines:
@@ -177,7 +203,8 @@ def _weights(models: Mapping[str, Any], command: adapters.Command, folder: Path)
             sources_given = formats.given(entry, command.WEIGHTS, quantisation)
             places = [str(formats.located(role["path"], folder)) for role in sources_given.values()]
             told = reason or f"{model} at {quantisation}"
-            yield f"  weights {LACKING if reason else THERE}: {told} ({', '.join(places)})"
+            where = ", ".join(places) or "made here from its GGUF files"
+            yield f"  weights {LACKING if reason else THERE}: {told} ({where})"
     if not found:
         role = command.ROLES[0] if command.ROLES else "<role>"
         shape = f"formats: {{{command.WEIGHTS}: {{<QUANTISATION>: {{{role}: {{path: …, sha256: …}}}}}}}}"

@@ -14,7 +14,7 @@ from pocketvlm.errors import IntegrityError, ProvisionError
 from pocketvlm.provenance import sha256_file
 from pocketvlm.provision import elf
 from pocketvlm.provision.archive import unpack
-from pocketvlm.provision.tree import copy_tree
+from pocketvlm.provision.tree import copy_tree, reading
 from pocketvlm.provision.zipped import unpack_zip
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def take_prebuilt(
         libraries: those that the target has besides its own.
 
     Raises:
-        ProvisionError: it is not there.
+        ProvisionError: it is not there, or may not be read.
         IntegrityError: it is not what its sha256 says, is damaged or dangerous, or is not of the target.
     """
     if not origin.exists():
@@ -56,7 +56,9 @@ def take_prebuilt(
         if origin.is_dir():
             _check(copy_tree(origin, given), source["sha256"], origin, "tree")
         else:
-            _check(sha256_file(origin), source["sha256"], origin, "archive")
+            with reading(origin):
+                actual = sha256_file(origin)
+            _check(actual, source["sha256"], origin, "archive")
             if zipfile.is_zipfile(origin):
                 unpack_zip(origin, given)
             else:

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from pocketvlm.errors import IntegrityError, ProvisionError
@@ -24,8 +25,8 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Give each file and link below a folder, by its path there, in order.
 
     Raises:
-        ProvisionError: the folder is not there or is none, it holds a pipe, device or socket, or far too
-            many files.
+        ProvisionError: the folder is not there or is none, it holds a pipe, device or socket, a name that is
+            no UTF-8, or far too many files, or it changes while it is read.
     """
     if not folder.is_dir():
         raise ProvisionError(
@@ -41,7 +42,9 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
             path = Path(root) / name
             if name in LEFT_OUT:  # of a worktree `.git` is a file
                 continue
-            mode = path.lstat().st_mode
+            _check_name(path.relative_to(folder).as_posix(), folder)
+            with reading(path):
+                mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
                 raise ProvisionError(
                     f"{name} is neither a file nor a folder nor a link",
@@ -66,21 +69,46 @@ def _unreadable(error: OSError) -> None:
     )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise ProvisionError when what a user gave may not be read, or goes away while it is read."""
+    try:
+        yield
+    except PermissionError:
+        raise ProvisionError(
+            "the file cannot be read", where=str(path), do="Make it readable, or remove it"
+        ) from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ProvisionError(
+            "the file went away while it was read", where=str(path), do="Start again when nothing changes it"
+        ) from None
+
+
+def _check_name(name: str, folder: Path) -> None:
+    """Refuse what no hash and no manifest can tell: both are JSON, which is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ProvisionError(
+            f"the name {os.fsencode(name).decode(errors='replace')!r} is no UTF-8",
+            where=str(folder),
+            do="Rename the file, or remove it from the folder",
+        ) from None
+
+
 def tree_sha256(folder: Path) -> str:
     """Return the hash of a folder's files; ProvisionError as `walk`."""
     return sha256_json({name: list(_entry(path)) for name, path in walk(folder)})
 
 
 def _entry(path: Path) -> tuple[str, str]:
-    if path.is_symlink():
-        return "link", str(path.readlink())
-    kind = "program" if path.stat().st_mode & 0o100 else "file"
-    try:
+    with reading(path):
+        if path.is_symlink():
+            target = str(path.readlink())
+            _check_name(target, path)
+            return "link", target
+        kind = "program" if path.stat().st_mode & 0o100 else "file"
         return kind, sha256_file(path)
-    except PermissionError:
-        raise ProvisionError(
-            "the file cannot be read", where=str(path), do="Make it readable, or remove it"
-        ) from None
 
 
 def copy_tree(folder: Path, destination: Path, *, link: bool = False) -> str:
@@ -95,27 +123,39 @@ def copy_tree(folder: Path, destination: Path, *, link: bool = False) -> str:
         ProvisionError: as `walk`.
         IntegrityError: a link leads out of the folder.
     """
+    links: list[tuple[str, str]] = []
     for name, path in walk(folder):
         place = destination / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink():
-            target = str(path.readlink())
-            _check_link(folder, name, target)
-            place.symlink_to(target)
-        else:
-            place_file(path, place, link=link)
+        with reading(path):
+            if path.is_symlink():
+                target = str(path.readlink())
+                _check_link(folder, name, target)
+                place.symlink_to(target)
+                links.append((name, target))
+            else:
+                place_file(path, place, link=link)
     destination.mkdir(parents=True, exist_ok=True)
+    inside = Path(os.path.realpath(destination))
+    for name, target in links:
+        # Where it really leads: `a/..` is another place when `a` is a link itself.
+        if not Path(os.path.realpath(destination / name)).is_relative_to(inside):
+            raise _leads_out(folder, name, target)
     return tree_sha256(destination)
 
 
 def _check_link(folder: Path, name: str, target: str) -> None:
     inside = os.path.normpath(PurePosixPath(name).parent / target)
     if PurePosixPath(target).is_absolute() or inside == ".." or inside.startswith("../"):
-        raise IntegrityError(
-            f"the link {name} leads out of the folder, to {target!r}",
-            where=str(folder),
-            do="Put a copy of what it leads to in its place",
-        )
+        raise _leads_out(folder, name, target)
+
+
+def _leads_out(folder: Path, name: str, target: str) -> IntegrityError:
+    return IntegrityError(
+        f"the link {name} leads out of the folder, to {target!r}",
+        where=str(folder),
+        do="Put a copy of what it leads to in its place",
+    )
 
 
 def place_file(source: Path, place: Path, *, link: bool = False) -> None:

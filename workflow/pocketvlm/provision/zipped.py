@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import stat
 import zipfile
@@ -12,7 +13,13 @@ from pathlib import Path, PurePosixPath
 from pocketvlm.errors import IntegrityError
 from pocketvlm.provision.archive import MAX_MEMBERS, MAX_UNPACKED, PIECE
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError),
+)
+# Of the system's own errors those that are the archive's: what bz2 says, which has no number, a place before
+# its beginning that it points to, and a name that is longer than a disk takes.
+_ITS_OWN = (None, errno.EINVAL, errno.ENAMETOOLONG)
 
 
 def unpack_zip(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKED) -> None:
@@ -37,11 +44,12 @@ def unpack_zip(archive: Path, destination: Path, *, max_bytes: int = MAX_UNPACKE
             for member in members:
                 left -= _extract(packed, member, destination, archive, left)
     except (*_DAMAGED, OSError) as error:
-        # Of the system's own errors one is the archive's: a place before its beginning that it points to.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        if isinstance(error, OSError) and error.errno not in _ITS_OWN:
             raise
         raise IntegrityError(
-            f"{archive.name} is damaged or encrypted: {error}", where=str(archive), do="Get it again"
+            f"{archive.name} is damaged or encrypted: {getattr(error, 'strerror', None) or error}",
+            where=str(archive),
+            do="Get it again",
         ) from error
 
 

@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketvlm.errors import IntegrityError, ProvisionError
+from pocketvlm.errors import ConfigError, IntegrityError, ProvisionError
 from pocketvlm.provenance import sha256_file, write_json
-from pocketvlm.provision.tree import copy_tree, place_file, tree_sha256, walk
+from pocketvlm.provision.tree import copy_tree, place_file, reading, tree_sha256, walk
 from pocketvlm.weights.description import FORMAT, checked_sha256, read_record
 
 GGUF = "gguf"
@@ -117,15 +117,31 @@ def unavailable(
         return f"{name}: its {weights_format} weights lack the role {', '.join(lacking)}; add it to {where}"
     for role in roles:
         path = located(roles_given[role]["path"], folder)
-        if not path.exists():
+        if not _there(path):
             missing = f"the {weights_format} weights {path.name} do not exist"
             return f"{name}: {missing}; put them there or correct {where}"
     return None
 
 
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that may not be entered, a name that is too long
+        return False
+
+
 def located(path: str, folder: Path) -> Path:
-    """Return where a path of a table leads: relative ones go from the table's folder, `~` is one's home."""
-    return folder / Path(path).expanduser()
+    """Return where a path of a table leads: relative ones go from the table's folder, `~` is one's home.
+
+    Raises:
+        ConfigError: it begins with the home of somebody who is not known.
+    """
+    try:
+        return folder / Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"there is no home folder for {path!r}", where=str(folder), do="Write the whole path, or `./~…`"
+        ) from None
 
 
 def take_weights(source: Path, sha256: str, *, weights_format: str, destination: Path, record: Path) -> None:
@@ -161,8 +177,9 @@ def take_weights(source: Path, sha256: str, *, weights_format: str, destination:
         about |= {"kind": "folder", "files": files, "bytes": size}
     else:
         place = destination / source.name
-        place_file(source, place, link=True)
-        actual = sha256_file(place)
+        with reading(source):
+            place_file(source, place, link=True)
+            actual = sha256_file(place)
         about |= {"kind": "file", "file": source.name, "bytes": place.stat().st_size}
     if actual != sha256:
         kind = "folder" if source.is_dir() else "file"
