@@ -372,6 +372,24 @@ def test_a_library_that_a_phone_has_not_must_be_in_the_bundle(
             elf.check_bundle(tmp_path, target=ANDROID, required=["bin/run"], libraries=known)
 
 
+def test_a_phones_bundle_may_hold_what_its_dsp_loads_and_no_other_may(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "bin/run").write_bytes(library("libc.so"))
+    # As llama.cpp's Hexagon backend and QNN's skeletons are: of another processor, with its own libraries.
+    (tmp_path / "lib/libggml-htp-v73.so").write_bytes(library("libc++abi.so.1", machine=164))
+    elf.check_bundle(tmp_path, target=ANDROID, required=["bin/run"])
+    with pytest.raises(
+        IntegrityError, match=r"libggml-htp-v73\.so is for hexagon and the target is aarch64-linux-musl"
+    ):
+        elf.check_bundle(tmp_path, target="aarch64-linux-musl", required=["bin/run"])
+    (tmp_path / "bin/run").write_bytes(library(machine=164))
+    with pytest.raises(
+        IntegrityError, match="bin/run is for hexagon and the target is aarch64-linux-android"
+    ):
+        elf.check_bundle(tmp_path, target=ANDROID, required=["bin/run"])
+
+
 @pytest.mark.parametrize("at", range(0, 240, 7))
 def test_a_damaged_library_is_never_a_crash(tmp_path: Path, at: int) -> None:
     whole = library("libc.so", "libm.so")

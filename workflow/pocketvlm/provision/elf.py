@@ -16,7 +16,9 @@ from pocketvlm.errors import IntegrityError
 
 # e_machine by the first part of a target (ELF specification, "ELF header").
 MACHINES = {"x86_64": 62, "aarch64": 183, "armv7a": 40, "arm": 40, "i686": 3, "riscv64": 243}
-_NAMES = {number: name for name, number in reversed(MACHINES.items())}
+# Qualcomm's DSP of an Android phone (EM_QDSP6), which loads libraries of a system of its own from the bundle.
+_HEXAGON = 164
+_NAMES = {**{number: name for name, number in reversed(MACHINES.items())}, _HEXAGON: "hexagon"}
 _MAGIC = b"\x7fELF"
 _LOAD, _DYNAMIC, _NEEDED, _STRINGS, _SIZE = 1, 2, 1, 5, 10
 _MOST_HEADERS, _MOST_ENTRIES, _LONGEST = 512, 4096, 4096
@@ -175,6 +177,8 @@ def check_bundle(
 ) -> None:
     """Raise unless a bundle's programs and libraries are of its target, and find what they need.
 
+    A bundle for Android may hold libraries of its Hexagon DSP besides.
+
     Args:
         folder: the bundle.
         target: what it is for.
@@ -207,6 +211,8 @@ def check_bundle(
                     f"{name} is no ELF program", folder, f"Give a program that was built for {target}"
                 )
             continue
+        if elf.machine == _HEXAGON and target.endswith("-android") and not name.startswith("bin/"):
+            continue  # what it needs is the DSP's own, of which nothing is known here
         if machine is not None and elf.machine != machine:
             raise _unfit(
                 f"{name} is for {elf.processor} and the target is {target}",
