@@ -76,6 +76,33 @@ def test_a_wheel_for_another_python_or_without_a_needed_file_is_refused(index: P
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize(
+    ("tags", "fits"),
+    [
+        ("cp311-cp311", True),
+        ("py3-none", True),
+        ("py2.py3-none", True),
+        ("cp38-abi3", True),
+        ("cp311.cp312-abi3", True),
+        ("py38-none", True),
+        ("cp310-cp310", False),
+        ("cp399-abi3", False),
+        ("py399-none", False),
+        ("py2-none", False),
+        ("pp311-pypy311_pp73", False),
+    ],
+)
+def test_what_this_python_can_load_is_taken(index: Path, tmp_path: Path, tags: str, fits: bool) -> None:
+    pin = pack(index / f"some_engine-1.2.3-{tags}-any.whl", {"engine.py": b""})
+    made = tmp_path / "bundle"
+    if fits:
+        build_wheel(pin, programs=[], target="t", destination=made)
+    else:
+        with pytest.raises(ProvisionError, match=f"is for {tags.partition('-')[0]}, and this"):
+            build_wheel(pin, programs=[], target="t", destination=made)
+    assert made.exists() == fits
+
+
 def test_a_name_that_is_none_of_a_wheel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no name of a wheel"):
         wheel.fetch({"file": "engine.whl", "sha256": "0" * 64}, tmp_path)

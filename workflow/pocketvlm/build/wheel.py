@@ -6,6 +6,7 @@ bin/    the project's own program that calls it, of `workflow/programs/<adapter>
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -15,6 +16,8 @@ from pocketvlm.build import bundle
 from pocketvlm.build.toolchains import Toolchain
 from pocketvlm.errors import ProvisionError
 from pocketvlm.provision import wheel
+
+_MINOR = re.compile(r"(?P<kind>cp|py)3(?P<minor>\d{1,3})", re.ASCII)
 
 
 def build_wheel(
@@ -60,15 +63,25 @@ def build_wheel(
 
 
 def _check_python(file: str) -> None:
-    """Refuse a wheel that the interpreter of this environment, which will run it, cannot load."""
-    python = file.removesuffix(".whl").split("-")[-3]
-    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    if python != here and not python.startswith("py3"):
-        raise ProvisionError(
-            f"{file} is for {python}, and this environment's Python is {here}",
-            where="config/frameworks.yaml",
-            do=f"Use an environment of that Python, or pin the wheel for {here}",
-        )
+    """Refuse a wheel that the interpreter of this environment, which will run it, cannot load.
+
+    The tags are those of the specification "platform compatibility tags": several Pythons with dots between,
+    and `abi3` for whatever is as new as the Python named, or newer.
+    """
+    pythons, abis = file.removesuffix(".whl").split("-")[-3:-1]
+    major, minor = sys.version_info[:2]
+    here = f"cp{major}{minor}"
+    for python in pythons.split("."):
+        newest = _MINOR.fullmatch(python)
+        if python in (here, f"py{major}", f"py{major}{minor}"):
+            return
+        if newest and int(newest["minor"]) <= minor and (newest["kind"] == "py" or "abi3" in abis.split(".")):
+            return
+    raise ProvisionError(
+        f"{file} is for {pythons}, and this environment's Python is {here}",
+        where="config/frameworks.yaml",
+        do=f"Use an environment of that Python, or pin the wheel for {here}",
+    )
 
 
 def _none(file: str, target: str) -> Toolchain:
