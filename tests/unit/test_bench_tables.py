@@ -19,7 +19,7 @@ from tests.unit.handmade import CELL, IDENTITY, output, stderr_0_3_16, stdout_0_
 
 NAME = CELL["cell"]
 BOOTSTRAP = {"resamples": 500, "confidence": 0.95, "seed": 1}
-SETTINGS = {"threads": 2}
+SETTINGS = {"threads": 2, "context": 640}
 TESTS = {
     "decode": {"prompt": 0, "answer": 3, "depth": 600, "repetitions": 1},
     "prefill": {"prompt": 576, "answer": 0, "depth": 0, "repetitions": 1},
@@ -109,6 +109,16 @@ def test_what_differs_by_more_is_an_error_in_either_direction(tmp_path: Path, ra
     assert decode["verdict"] == "beyond"
     with pytest.raises(IntegrityError, match=r"decode observed 10/s, benchmark .* over 3 rounds, 5 % allow"):
         check(tmp_path / "x/bench/agreement.csv")
+
+
+def test_a_cache_of_another_size_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (decode, _), _ = make(tmp_path, [9.8] * 3)
+    assert decode["note"] == ""
+    monkeypatch.setitem(SETTINGS, "context", 4096)
+    (decode, _), _ = make(tmp_path / "large", [9.5] * 3)
+    assert decode["note"] == "the cell's cache is for 4096 tokens and the benchmark's for 603"
+    with pytest.raises(IntegrityError, match=r"5 % allowed \(the cell's cache is for 4096 tokens and"):
+        check(tmp_path / "large/x/bench/agreement.csv")
 
 
 def test_too_few_rounds_are_no_comparison(tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_a_cache_that_the_benchmark_does_not_know_is_named() -> None:
     assert caught.value.where == "settings.kv_type_k"
 
 
+@pytest.mark.parametrize(("context", "like"), [(651, True), (900, True), (907, False), (4096, False)])
+def test_a_cache_of_another_size_is_unlike(context: int, like: bool) -> None:
+    said = bench.unlike({"context": context}, DECODE)
+    assert said == ("" if like else f"the cell's cache is for {context} tokens and the benchmark's for 651")
+
+
 def test_the_rate_is_of_each_repetition() -> None:
     assert bench.rates(printed(), backend="cpu", settings={}, test=DECODE) == pytest.approx([10.0, 19.5])
 

@@ -149,7 +149,7 @@ def _sentence(row: Mapping[str, str]) -> str:
         f"{row['cell']}: {row['quantity']} observed {float(row['observed']):.3g}/s, "
         f"benchmark {float(row['bench']):.3g}/s at depth {row['depth']}, "
         f"{ratio:+.2f} % [{low:+.2f}, {high:+.2f}] over {row['n']} rounds, "
-        f"{float(row['tolerance_percent']):g} % allowed"
+        f"{float(row['tolerance_percent']):g} % allowed{f' ({note})' if (note := row['note']) else ''}"
     )
 
 
@@ -265,10 +265,13 @@ def _agreement(
         "n": len(whole_ones),
         "verdict": UNKNOWN,
     }
-    left_out = list(dict.fromkeys(pair["reason"] for pair in mine if pair["reason"]))
+    notes = list(dict.fromkeys(pair["reason"] for pair in mine if pair["reason"]))
+    module = frameworks.bench(cell["adapter"])
+    if unlike := module.unlike(entry["settings"], module.Test(**test)):
+        notes.append(unlike)
     if len(whole_ones) < MIN_FOR_INTERVAL:
         few = f"{len(whole_ones)} rounds, {MIN_FOR_INTERVAL} are needed"
-        return {**row, "note": "; ".join([few, *left_out])}
+        return {**row, "note": "; ".join([few, *notes])}
     observed, timed = (np.array([pair[name] for pair in whole_ones]) for name in ("observed", "bench"))
     ratio = float(np.median(observed) / np.median(timed))
     low, high = bootstrap_paired_ratio(observed, timed, **bootstrap, name=f"{entry['cell']} bench {quantity}")
@@ -282,7 +285,7 @@ def _agreement(
         "ci_high": high,
         "reported": median_reported,
         "reported_ratio": median_reported and median_reported / float(np.median(timed)),
-        "note": "; ".join(left_out),
+        "note": "; ".join(notes),
         "verdict": TOLD,
     }
     if quantity in JUDGED:

@@ -83,7 +83,7 @@ def command(adapter: str) -> Command:
 
 
 def bench(adapter: str) -> ModuleType:
-    """Return the module of an adapter's own benchmark (`command`, `rates`, `Test`).
+    """Return the module of an adapter's own benchmark (`command`, `rates`, `unlike`, `Test`).
 
     Raises:
         ConfigError: an unknown name, or its framework has no benchmark that is known here.

@@ -24,6 +24,9 @@ _MAX_SAMPLES = 10_000
 # One fewer than `llama-mtmd-cli` takes (ggml_type_from_name, the same in the three versions).
 _KV_TYPES = tuple(name for name in KV_TYPES if name != "f32")
 
+# A smaller difference between two caches is none: llama.cpp uses them in steps of up to as many tokens.
+_CACHE_STEP = 256
+
 
 @dataclass(frozen=True)
 class Test:
@@ -137,6 +140,20 @@ def rates(stdout: bytes, *, backend: str, settings: Mapping[str, Any], test: Tes
     if not all(type(sample) is int and sample > 0 for sample in samples):
         raise _strange("gives a sample that is no time")
     return [1e9 * test.tokens / sample for sample in samples]
+
+
+def unlike(settings: Mapping[str, Any], test: Test) -> str:
+    """Return in what the benchmark cannot be made like a cell, empty where that is nothing.
+
+    It makes the cache as large as its test (`cparams.n_ctx` in llama-bench.cpp), and a cell's `context` says
+    how large the cell's is. Without flash attention the values lie transposed, a row for each dimension that
+    is as long as the cache: what of a row is read is the further apart the larger the cache is.
+    """
+    context = resolve_settings(settings)["context"]
+    held = test.depth + test.prompt + test.answer
+    if abs(context - held) < _CACHE_STEP:
+        return ""
+    return f"the cell's cache is for {context} tokens and the benchmark's for {held}"
 
 
 def _mapping(result: Mapping[str, Any], *, mapped: bool) -> dict[str, Any]:
