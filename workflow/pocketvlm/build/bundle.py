@@ -144,8 +144,8 @@ def run(command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path,
         raise ProvisionError(
             f"{what} failed with status {done.returncode}: {_last_error(log)}",
             where=str(log),
-            do="Read the log. Where it names no error in the recipe or the source, look for a full disk or too "
-            "little memory",
+            do="Read the log. Where it names no error in the recipe or the source, look for a full disk or "
+            "too little memory",
         )
 
 

@@ -149,7 +149,7 @@ def unlike(settings: Mapping[str, Any], test: Test) -> str:
     how large the cell's is. Without flash attention the values lie transposed, a row for each dimension that
     is as long as the cache: what of a row is read is the further apart the larger the cache is.
     """
-    context = resolve_settings(settings)["context"]
+    context = int(resolve_settings(settings)["context"])
     held = test.depth + test.prompt + test.answer
     if abs(context - held) < _CACHE_STEP:
         return ""
