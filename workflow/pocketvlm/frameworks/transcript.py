@@ -23,6 +23,9 @@ PREFILL = ("text_prefill", "image_encode", "image_prefill")
 NUMBER = rb"[-+]?(?:\d{1,15}(?:\.\d{0,15})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
 """What C++ prints for a floating-point number, the ones that are none included."""
 
+NO_ANSWER_START = "the output has nothing that tells where the answer begins"
+"""Why a first token was not seen where nothing is printed right before the answer."""
+
 MAX_LINE = 8192
 LAST = 1 << 16
 """Bytes at the end of stdout in which statistics are looked for."""
@@ -56,6 +59,22 @@ class Mark:
     name: str
     offset: int
     phase: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where an answer stands in stdout.
+
+    Args:
+        begin, end: its offsets; the same when it is empty.
+        loaded: offset of the last byte of the line at the end of loading, -1 where no line is.
+        echo: offset of the last byte of what was printed right before the answer, -1 if that is not known.
+    """
+
+    begin: int
+    end: int
+    loaded: int
+    echo: int
 
 
 def last_lines(data: bytes) -> list[Line]:
@@ -96,6 +115,15 @@ def check_exit(output: Output, program: str) -> None:
     if output.status != 0:
         raise WorkloadError(
             f"{program} exited with status {output.status}; stderr ends with: {last}",
+            do="run it by hand with the same arguments and look at what it prints",
+        )
+
+
+def check_answer(program: str, where: Answer, output: Output) -> None:
+    """Raise WorkloadError if the answer is empty."""
+    if where.begin == where.end:
+        raise WorkloadError(
+            f"{program} printed no answer; stderr ends with: {tail(output.stderr.data)}",
             do="run it by hand with the same arguments and look at what it prints",
         )
 

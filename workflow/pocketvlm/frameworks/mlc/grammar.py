@@ -28,9 +28,11 @@ from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Counter, Output, Report
 from pocketvlm.frameworks.mlc.output import Statistics, answer, problem, statistics
 from pocketvlm.frameworks.transcript import (
+    NO_ANSWER_START,
     PREFILL,
     Mark,
     arrivals,
+    check_answer,
     check_count,
     check_exit,
     counted,
@@ -45,7 +47,6 @@ ACCOUNTING: tuple[Accounting, ...] = ()
 # A time that is printed coarser than this, of itself, is not held against what was observed.
 _COARSEST = 0.005
 _COARSE = "it is printed with too few digits to be held against what was observed"
-_NO_ANSWER_START = "the output has nothing that tells where the answer begins"
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,9 @@ def read(output: Output, dialect: Dialect, *, max_tokens: int, exact: bool) -> R
             do="run it by hand with the same arguments, to the end, and let it print its statistics",
         )
     where = answer(stdout.data, found)
-    if where.begin == where.end:
-        raise WorkloadError(
-            f"{program} printed no answer; stderr ends with: {tail(output.stderr.data)}",
-            do="run it by hand with the same arguments and look at what it prints",
-        )
+    check_answer(program, where, output)
     times = arrivals(stdout, where.begin, where.end)
-    unseen = "" if where.echo >= 0 else _NO_ANSWER_START
+    unseen = "" if where.echo >= 0 else NO_ANSWER_START
     sampled = _sampled(found)
     if sampled is None and not unseen:
         sampled = counted(times, positive(found.rates["decode"], "rate", program)[0])

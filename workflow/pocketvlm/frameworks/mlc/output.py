@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pocketvlm.frameworks.transcript import NUMBER, Line, complaint, last_lines
+from pocketvlm.frameworks.transcript import NUMBER, Answer, Line, complaint, last_lines
 
 _ROLE = rb"(?:[^\s:{}]{1,32}: ){0,2}"
 _SHORT = re.compile(_ROLE + rb"(?:prefill|encode|decode): .*tok/s.*")
@@ -161,22 +161,6 @@ def problem(stdout: bytes, stderr: bytes) -> str | None:
     if found.twice:
         return f"printed two values of {found.twice}"
     return None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Where the answer is; offsets, and -1 for what is not there.
-
-    Args:
-        begin, end: of the answer; the same when it is empty.
-        loaded: of the last byte of the line at the end of loading.
-        echo: of the last byte of what was printed right before the answer.
-    """
-
-    begin: int
-    end: int
-    loaded: int
-    echo: int
 
 
 def answer(stdout: bytes, found: Statistics) -> Answer:

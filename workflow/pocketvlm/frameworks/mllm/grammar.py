@@ -32,12 +32,15 @@ import re
 
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Counter, Output, Report
-from pocketvlm.frameworks.mllm.output import PROGRAM, Answer, Block, answer, problem, statistics
+from pocketvlm.frameworks.mllm.output import PROGRAM, Block, answer, problem, statistics
 from pocketvlm.frameworks.transcript import (
+    NO_ANSWER_START,
     NUMBER,
     PREFILL,
+    Answer,
     Mark,
     arrivals,
+    check_answer,
     check_count,
     check_exit,
     counted,
@@ -59,7 +62,6 @@ JOINT = (
     "mllm encodes the image and evaluates image and text in one piece, with no line between: "
     "what each took is not seen"
 )
-_NO_ANSWER_START = "the output has nothing that tells where the answer begins"
 _TIME = re.compile(rb"(" + NUMBER + rb") *(s|ms|us|\xc2\xb5s|\xce\xbcs)\b")
 _RATE = re.compile(rb"(" + NUMBER + rb") *tokens/s\b")
 _TTFT = re.compile(rb"TTFT: *(" + NUMBER + rb") *s\b")
@@ -79,14 +81,10 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
             do="run it by hand with the same arguments; unreadable weights or a missing file end so",
         )
     where = answer(stdout.data, block)
-    if where.begin == where.end:
-        raise WorkloadError(
-            f"{PROGRAM} printed no answer; stderr ends with: {tail(output.stderr.data)}",
-            do="run it by hand with the same arguments and look at what it prints",
-        )
+    check_answer(PROGRAM, where, output)
     times = arrivals(stdout, where.begin, where.end)
     rate, _ = _rate(block)
-    unseen = "" if where.echo >= 0 else _NO_ANSWER_START
+    unseen = "" if where.echo >= 0 else NO_ANSWER_START
     if block.generation == 1:
         sampled = None if unseen else counted(times, rate)
     else:

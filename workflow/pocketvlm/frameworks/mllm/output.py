@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pocketvlm.frameworks.transcript import Line, complaint, last_lines
+from pocketvlm.frameworks.transcript import Answer, Line, complaint, last_lines
 
 PROGRAM = "mllm"
 
@@ -114,22 +114,6 @@ def problem(stdout: bytes, stderr: bytes) -> str | None:
     if block.twice:
         return f"printed two values of {block.twice}"
     return None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Where the answer is.
-
-    Args:
-        begin, end: its offsets; the same when it is empty.
-        loaded: offset of the last byte of the line at the end of loading, -1 where no line is.
-        echo: offset of the last byte of what was printed right before the answer, -1 if that is not known.
-    """
-
-    begin: int
-    end: int
-    loaded: int
-    echo: int
 
 
 def _end(before: bytes) -> int:
