@@ -15,6 +15,7 @@ from pocketvlm.devices.base import Device, Process, run, substitute
 from pocketvlm.devices.deploy import changed, deploy
 from pocketvlm.devices.root import privileged
 from pocketvlm.errors import DeviceError, IntegrityError, TransientDeviceError, WorkloadError
+from pocketvlm.frameworks.transcript import tail
 from pocketvlm.measure import placement, sensorlist
 from pocketvlm.measure.app import Drive
 from pocketvlm.measure.install import install
@@ -275,11 +276,10 @@ def _problem(folder: Path, job: Job) -> str | None:
 
 
 def _last_line(folder: Path) -> str:
-    """What a workload said last: on stderr, or where that is empty on stdout."""
+    """What a workload said last, fit for a message: on stderr, or where that is empty on stdout."""
     for name in ("stderr", "stdout"):
-        lines = (folder / name).read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1]
+        if said := (folder / name).read_bytes()[-4000:].strip().split(b"\n")[-1]:
+            return tail(said)
     return "it said nothing"
 
 

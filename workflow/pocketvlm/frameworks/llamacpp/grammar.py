@@ -24,7 +24,7 @@ import numpy as np
 from pocketvlm.errors import WorkloadError
 from pocketvlm.frameworks import Accounting, Boundary, Counter, Output, Report, Stream
 from pocketvlm.frameworks.llamacpp.offload import offload
-from pocketvlm.frameworks.transcript import in_one_piece
+from pocketvlm.frameworks.transcript import in_one_piece, tail
 
 # llama-context.cpp: 'total time' begins at llama_perf_context_reset(), after the warm-up; 'load time' ends
 # before it. What is queued is counted when it is awaited, so that encoding and evaluating the image lie
@@ -45,8 +45,6 @@ ACCOUNTING = (
 )
 
 MAX_LINE = 8192
-TAIL_LINES = 6
-TAIL_CHARS = 200
 
 _ESCAPE = re.compile(rb"\x1b\[[0-9;]{0,16}[A-Za-z]")
 _PREFIX = re.compile(rb"(?:\d{1,6}\.\d\d\.\d{3}\.\d{3} +)?(?:[IWED] )?")
@@ -112,13 +110,13 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
     timings = _timings(output.stderr.data)
     if "eval" not in timings or "prompt eval" not in timings:
         raise WorkloadError(
-            f"llama-mtmd-cli ended without its timing block; stderr ends with: {_tail(output.stderr.data)}",
+            f"llama-mtmd-cli ended without its timing block; stderr ends with: {tail(output.stderr.data)}",
             do="run it by hand with the same arguments; versions from 2026 print it only with --verbosity 4",
         )
     begin, end, separate_end = _answer_span(output.stdout.data, answer_at)
     if begin == end:
         raise WorkloadError(
-            f"llama-mtmd-cli printed no answer; stderr ends with: {_tail(output.stderr.data)}",
+            f"llama-mtmd-cli printed no answer; stderr ends with: {tail(output.stderr.data)}",
             do="run it by hand with the same arguments and look at what it prints",
         )
     steps = _decode_steps(timings["eval"])
@@ -169,35 +167,22 @@ def parse(output: Output, *, max_tokens: int, exact: bool) -> Report:
 
 
 def _check_exit(output: Output) -> None:
-    tail = _tail(output.stderr.data)
+    last = tail(output.stderr.data)
     if output.deadline_hit:
         raise WorkloadError(
-            f"llama-mtmd-cli did not end before its deadline; stderr ends with: {tail}",
+            f"llama-mtmd-cli did not end before its deadline; stderr ends with: {last}",
             do="raise the deadline in the experiment, or choose a smaller model or token budget",
         )
     if not output.exited:
         raise WorkloadError(
-            f"llama-mtmd-cli was killed by signal {output.signal}; stderr ends with: {tail}",
+            f"llama-mtmd-cli was killed by signal {output.signal}; stderr ends with: {last}",
             do="check free memory on the device (signal 9) and the CPU features of the build (signal 4)",
         )
     if output.status != 0:
         raise WorkloadError(
-            f"llama-mtmd-cli exited with status {output.status}; stderr ends with: {tail}",
+            f"llama-mtmd-cli exited with status {output.status}; stderr ends with: {last}",
             do="run it by hand with the same arguments; unreadable weights or a missing image end so",
         )
-
-
-def _tail(data: bytes) -> str:
-    """Return the last lines of a log for a message: control characters escaped, length limited."""
-    lines = [line for line in data[-MAX_LINE:].split(b"\n") if line.strip()][-TAIL_LINES:]
-    if not lines:
-        return "nothing"
-    texts = []
-    for line in lines:
-        text = line.decode("utf-8", errors="replace").strip()
-        text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-        texts.append(text if len(text) <= TAIL_CHARS else text[:TAIL_CHARS] + "…")
-    return " | ".join(texts)
 
 
 def _clean(line: bytes) -> bytes:
